@@ -1,0 +1,424 @@
+/* arena.c - see arena.h. Allocation, release, lookup; sweeping, trimming and the
+ * check stand in arena_sweep.c. */
+#include "arena_internal.h"
+#include "lock.h"
+#include "slots.h"
+
+struct fipc_channel_shm *fipc_segment_channel(const struct fipc_segment *segment,
+                                              uint32_t channel) {
+    return (struct fipc_channel_shm *)(segment->chunk[0] +
+                                       (channel == 0 ? FIPC_OFF_CHANNEL0 : FIPC_OFF_CHANNEL1));
+}
+
+uint32_t *fipc_group_dir(const struct fipc_segment *segment, uint32_t group) {
+    if (group < FIPC_GROUP_INLINE)
+        return (uint32_t *)(segment->chunk[0] + FIPC_OFF_GROUP_DIR0) + group;
+    return (uint32_t *)(segment->chunk[0] + FIPC_OFF_GROUP_DIR) + group;
+}
+
+uint32_t fipc_group_count(const struct fipc_segment *segment) {
+    uint64_t count = fipc_side_read(&segment->arena->state).count;
+
+    return count <= FIPC_GROUP_COUNT ? (uint32_t)count : FIPC_GROUP_COUNT;
+}
+
+int fipc_group_find(const struct fipc_segment *segment, uint32_t group,
+                    struct fipc_group_shm **out) {
+    uint32_t page;
+
+    if (group >= FIPC_GROUP_COUNT)
+        return -EBADMSG;
+    page = fipc_load_acquire(fipc_group_dir(segment, group));
+    /* 0: its creator died before it filled the entry in. */
+    if (page == 0 || (page & FIPC_GROUP_RETIRED))
+        return -ENOENT;
+    return fipc_segment_peek(segment, (uint64_t)page * FIPC_PAGE, FIPC_PAGE, (void **)out);
+}
+
+int fipc_group_map(struct fipc_segment *segment, uint32_t group, struct fipc_group_shm **out) {
+    void *unused;
+    int rc = fipc_group_find(segment, group, out);
+
+    if (rc != -ESTALE)
+        return rc;
+    rc = fipc_segment_at(segment,
+                         (uint64_t)fipc_load_acquire(fipc_group_dir(segment, group)) * FIPC_PAGE,
+                         FIPC_PAGE, &unused);
+    return rc < 0 ? rc : fipc_group_find(segment, group, out);
+}
+
+/* Fills `out` from a descriptor whose place has been checked against the file. */
+static int find_place(const struct fipc_segment *segment, uint32_t id,
+                      struct fipc_group_shm *group, struct fipc_block *out) {
+    struct fipc_block_shm *shm = &group->block[FIPC_BLOCK_INDEX(id)];
+    uint64_t place = fipc_load_relaxed(&shm->place);
+    uint64_t populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
+    uint32_t size_class = (uint32_t)(place & FIPC_BLOCK_LOW_MASK);
+    int rc;
+
+    if (size_class < FIPC_CLASS_MIN || size_class > FIPC_CLASS_MAX)
+        return -EBADMSG;
+    out->capacity = UINT64_C(1) << size_class;
+    if (populated > out->capacity)
+        return -EBADMSG;
+    rc = fipc_segment_peek(segment, place & ~FIPC_BLOCK_LOW_MASK,
+                           populated == 0 ? FIPC_PAGE : populated, (void **)&out->data);
+    if (rc < 0)
+        return rc;
+    out->shm = shm;
+    out->id = id;
+    return 0;
+}
+
+int fipc_block_find(const struct fipc_segment *segment, uint32_t id, struct fipc_block *out) {
+    struct fipc_group_shm *group;
+    int rc = fipc_group_find(segment, FIPC_BLOCK_GROUP(id), &group);
+
+    if (rc < 0)
+        return rc == -ENOENT ? -EBADMSG : rc;
+    if (FIPC_BLOCK_INDEX(id) >= FIPC_GROUP_BLOCKS)
+        return -EBADMSG;
+    return find_place(segment, id, group, out);
+}
+
+int fipc_block_map(struct fipc_segment *segment, uint32_t id, struct fipc_block *out) {
+    struct fipc_group_shm *group;
+    uint64_t place;
+    void *unused;
+    int rc = fipc_group_map(segment, FIPC_BLOCK_GROUP(id), &group);
+
+    if (rc < 0)
+        return rc == -ENOENT ? -EBADMSG : rc;
+    rc = fipc_block_find(segment, id, out);
+    if (rc != -ESTALE)
+        return rc;
+    place = fipc_load_relaxed(&group->block[FIPC_BLOCK_INDEX(id)].place);
+    rc = fipc_segment_at(segment, place & ~FIPC_BLOCK_LOW_MASK,
+                         fipc_load_relaxed(&group->block[FIPC_BLOCK_INDEX(id)].populated) &
+                             ~FIPC_BLOCK_LOW_MASK,
+                         &unused);
+    return rc < 0 ? rc : fipc_block_find(segment, id, out);
+}
+
+/* ---- taking a free block ---- */
+
+/* Takes a free block out of one group; -EAGAIN when it has none. */
+static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t size_class,
+                     struct fipc_block *out) {
+    struct fipc_group_shm *group;
+    int rc = fipc_group_map(segment, number, &group);
+
+    if (rc < 0)
+        return rc == -ENOENT ? -EAGAIN : rc;
+    if (fipc_load_relaxed(&group->size_class) != size_class)
+        return -EAGAIN;
+    for (uint32_t word = 0; word < 2; word++) {
+        uint64_t bits = fipc_load_relaxed(&group->free_hint[word]);
+
+        for (; bits != 0; bits &= bits - 1) {
+            uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            struct fipc_block_shm *shm = &group->block[index];
+
+            if (index >= FIPC_GROUP_BLOCKS)
+                break;
+            fipc_fetch_and_relaxed(&group->free_hint[word], ~(UINT64_C(1) << (index & 63)));
+            /* B1: acquires what the last owner wrote before it let go (B2). */
+            if (!fipc_cas64_seqcst(&shm->owner, 0, segment->owner))
+                continue;
+            /* The group may have been retired between our look and the swap. */
+            if (index >= fipc_load_seqcst(&group->used)) {
+                fipc_store_release(&shm->owner, 0);
+                return -EAGAIN;
+            }
+            fipc_store_release(&shm->ordinal, 0);
+            fipc_fetch_add_relaxed(&segment->arena->class_free[size_class], -1);
+            fipc_fetch_add_relaxed(&segment->arena->free_bytes,
+                                   -(fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK));
+            return fipc_block_map(segment, FIPC_BLOCK_ID(number, index), out);
+        }
+    }
+    return -EAGAIN;
+}
+
+static int take_free(struct fipc_segment *segment, uint32_t size_class, struct fipc_block *out) {
+    struct fipc_arena_shm *arena = segment->arena;
+    uint32_t groups, hint;
+    int rc;
+
+    if (fipc_load_relaxed(&arena->class_free[size_class]) <= 0)
+        return -EAGAIN;
+    groups = fipc_group_count(segment);
+    hint = fipc_load_relaxed(&arena->class_hint[size_class]);
+    if (hint < groups) {
+        rc = take_from(segment, hint, size_class, out);
+        if (rc != -EAGAIN)
+            return rc;
+    }
+    for (uint32_t number = 0; number < groups; number++) {
+        rc = take_from(segment, number, size_class, out);
+        if (rc == 0)
+            fipc_store_relaxed(&arena->class_hint[size_class], number);
+        if (rc != -EAGAIN)
+            return rc;
+    }
+    /* The count was wrong (somebody was killed in between): do not search again. */
+    fipc_store_relaxed(&arena->class_free[size_class], 0);
+    return -EAGAIN;
+}
+
+/* ---- giving out new space ---- */
+
+/* Offsets of size 2^k are multiples of it, so that no block crosses a chunk. */
+static uint64_t place_for(uint64_t space_end, uint32_t size_class) {
+    return fipc_align_up(space_end, UINT64_C(1) << size_class);
+}
+
+/* The number of a group that was given back, or the next one. */
+static uint32_t choose_group(const struct fipc_segment *segment, uint32_t groups) {
+    if (fipc_load_relaxed(&segment->arena->groups_retired) > 0)
+        for (uint32_t number = 0; number < groups; number++) {
+            uint32_t page = fipc_load_relaxed(fipc_group_dir(segment, number));
+
+            if (page == 0 || (page & FIPC_GROUP_RETIRED))
+                return number;
+        }
+    return groups;
+}
+
+/* Under the arena lock: puts a group for `size_class` in force, at a page that has
+ * memory behind it: `page` for a new one. */
+static int add_group(struct fipc_segment *segment, uint32_t size_class, uint64_t page,
+                     struct fipc_side_copy_shm *state, uint32_t *number) {
+    struct fipc_group_shm *group;
+    uint32_t *dir;
+    int rc;
+
+    *number = choose_group(segment, (uint32_t)state->count);
+    if (*number >= FIPC_GROUP_COUNT) {
+        fipc_set_limit_name("the number of blocks in a segment");
+        return -ENOSPC;
+    }
+    dir = fipc_group_dir(segment, *number);
+    rc = fipc_segment_peek(segment, page, FIPC_PAGE, (void **)&group);
+    if (rc < 0)
+        return rc;
+    fipc_store_relaxed(&group->used, 0);
+    fipc_store_relaxed(&group->size_class, size_class);
+    if (*number < state->count) {
+        fipc_fetch_add_relaxed(&segment->arena->groups_retired, -1);
+    } else {
+        state->count++;
+    }
+    state->pos = page + FIPC_PAGE;
+    /* The space first: no two groups may ever share a page. Dying before the next
+     * store leaves a number without a page, which is used again. */
+    fipc_side_publish(&segment->arena->state, state);
+    fipc_store_release(dir, (uint32_t)(page / FIPC_PAGE));
+    fipc_store_relaxed(&segment->arena->class_tail[size_class], *number + 1);
+    return 0;
+}
+
+/* Under the arena lock: the next descriptor of `size_class`, owned by us, with a
+ * place in the file but no memory yet. -ENOBUFS: a page for a new group must be
+ * reserved at *page first. */
+static int add_block(struct fipc_segment *segment, uint32_t size_class, uint64_t *page,
+                     uint32_t *id) {
+    struct fipc_arena_shm *arena = segment->arena;
+    struct fipc_side_copy_shm state = fipc_side_current(&arena->state);
+    uint32_t number = fipc_load_relaxed(&arena->class_tail[size_class]), index;
+    struct fipc_group_shm *group = NULL;
+    struct fipc_block_shm *shm;
+    uint64_t place;
+    int rc;
+
+    if (number != 0) {
+        number--;
+        rc = fipc_group_find(segment, number, &group);
+        if (rc == -ESTALE)
+            return rc;
+        if (rc < 0 || fipc_load_relaxed(&group->size_class) != size_class ||
+            fipc_load_relaxed(&group->used) >= FIPC_GROUP_BLOCKS)
+            group = NULL;
+    }
+    if (group == NULL) {
+        uint64_t next_page = fipc_align_up(state.pos, FIPC_PAGE);
+
+        if (*page != next_page) {
+            *page = next_page;
+            return -ENOBUFS;
+        }
+        rc = add_group(segment, size_class, next_page, &state, &number);
+        if (rc == 0)
+            rc = fipc_group_find(segment, number, &group);
+        if (rc < 0)
+            return rc;
+    }
+    index = fipc_load_relaxed(&group->used);
+    shm = &group->block[index];
+    place = place_for(state.pos, size_class);
+    if (place + (UINT64_C(1) << size_class) > FIPC_SPACE_MAX) {
+        fipc_set_limit_name("the size of a segment (4 TiB)");
+        return -ENOSPC;
+    }
+    fipc_store_relaxed(&shm->ordinal, 0);
+    fipc_store_relaxed(&shm->place, place | size_class);
+    fipc_store_relaxed(&shm->populated, 0);
+    fipc_store_relaxed(&shm->owner, segment->owner);
+    /* Space first: dying here wastes a range of the file that has no memory. */
+    state.pos = place + (UINT64_C(1) << size_class);
+    fipc_side_publish(&arena->state, &state);
+    fipc_store_release(&group->used, index + 1);
+    *id = FIPC_BLOCK_ID(number, index);
+    return 0;
+}
+
+static int new_block(struct fipc_segment *segment, uint32_t size_class, int64_t deadline_ns,
+                     uint32_t *id) {
+    struct fipc_side_shm *state = &segment->arena->state;
+    uint64_t page = 0;
+    void *unused;
+    int rc;
+
+    for (;;) {
+        rc = fipc_lock_try(segment, &state->lock);
+        if (rc < 0)
+            rc = fipc_lock_wait(segment, &state->lock, deadline_ns);
+        if (rc < 0)
+            return rc;
+        if (rc == 1)
+            fipc_arena_repair_space(segment);
+        rc = add_block(segment, size_class, &page, id);
+        fipc_lock_release(&state->lock);
+        if (rc == -ENOBUFS) {
+            /* Memory for the group's page and for its entry in the directory. */
+            uint32_t groups = fipc_group_count(segment);
+
+            rc = fipc_segment_reserve(segment, page, FIPC_PAGE);
+            if (rc == 0 && groups >= FIPC_GROUP_INLINE)
+                rc = fipc_segment_reserve(
+                    segment, (FIPC_OFF_GROUP_DIR + 4 * (uint64_t)groups) & ~UINT64_C(4095),
+                    FIPC_PAGE);
+            if (rc == 0)
+                rc = fipc_segment_at(segment, page, FIPC_PAGE, &unused);
+        } else if (rc == -ESTALE) {
+            struct fipc_group_shm *group;
+
+            rc = fipc_group_map(segment,
+                                fipc_load_relaxed(&segment->arena->class_tail[size_class]) - 1,
+                                &group);
+            if (rc == -ENOENT)
+                rc = 0;
+        } else {
+            return rc;
+        }
+        if (rc < 0)
+            return rc;
+    }
+}
+
+/* ---- the interface ---- */
+
+static void reap_sometimes(struct fipc_segment *segment) {
+    int64_t now_ns = fipc_os_coarse_now_ns();
+
+    /* Asking the kernel about every slot takes 0.4 us each: not for each block. */
+    if (now_ns - fipc_load_relaxed(&segment->sweep_checked_ns) < 50 * FIPC_NS_PER_MS)
+        return;
+    fipc_store_relaxed(&segment->sweep_checked_ns, now_ns);
+    (void)fipc_slots_reap(segment);
+}
+
+int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
+                     int64_t deadline_ns, struct fipc_block *out) {
+    uint32_t size_class = fipc_log2_ceil(size_bytes), id = 0;
+    uint64_t populated, wanted = fipc_align_up(size_bytes == 0 ? 1 : size_bytes, FIPC_PAGE);
+    struct fipc_group_shm *group;
+    struct fipc_block_shm *shm;
+    void *unused;
+    int rc;
+
+    if (size_class < FIPC_CLASS_MIN)
+        size_class = FIPC_CLASS_MIN;
+    if (size_class > FIPC_CLASS_MAX) {
+        fipc_set_limit_name("the size of a message (1 TiB)");
+        return -ENOMEM;
+    }
+    fipc_fetch_add_relaxed(&segment->arena->allocs, 1);
+    segment->trim_resting = 0;
+    rc = take_free(segment, size_class, out);
+    if (rc == -EAGAIN) {
+        reap_sometimes(segment);
+        rc = take_free(segment, size_class, out);
+    }
+    if (rc == 0) {
+        id = out->id;
+    } else if (rc == -EAGAIN) {
+        rc = new_block(segment, size_class, deadline_ns, &id);
+        if (rc < 0)
+            return rc;
+    } else {
+        return rc;
+    }
+    rc = fipc_group_map(segment, FIPC_BLOCK_GROUP(id), &group);
+    if (rc < 0)
+        return rc;
+    shm = &group->block[FIPC_BLOCK_INDEX(id)];
+    populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
+    if (populated < wanted) {
+        uint64_t offset = fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK;
+
+        rc = fipc_segment_reserve(segment, offset + populated, wanted - populated);
+        if (rc == 0)
+            rc = fipc_segment_at(segment, offset, wanted, &unused);
+        if (rc < 0)
+            goto err_release;
+        populated = wanted;
+    }
+    fipc_store_release(&shm->populated, populated | kind);
+    rc = fipc_block_map(segment, id, out);
+    if (rc < 0)
+        goto err_release;
+    return 0;
+err_release:
+    /* A part may have got memory: give that back rather than lose count of it. */
+    (void)fipc_os_punch(segment->fd,
+                        (fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK) + populated,
+                        wanted > populated ? wanted - populated : 0);
+    out->shm = shm;
+    out->id = id;
+    out->data = NULL;
+    fipc_block_release(segment, out);
+    return rc;
+}
+
+void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *block) {
+    struct fipc_arena_shm *arena = segment->arena;
+    struct fipc_block_shm *shm = block->shm;
+    uint32_t index = FIPC_BLOCK_INDEX(block->id);
+    struct fipc_group_shm *group =
+        (struct fipc_group_shm *)((uint8_t *)(shm - index) -
+                                  offsetof(struct fipc_group_shm, block));
+    uint32_t size_class = (uint32_t)(fipc_load_relaxed(&shm->place) & FIPC_BLOCK_LOW_MASK);
+    uint64_t populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
+
+    /* In a burst's aftermath nobody will want this memory soon: not kept warm. */
+    if (fipc_unlikely(fipc_load_relaxed(&segment->trim_resting)) && populated != 0 &&
+        fipc_load_relaxed(&arena->allocs) == segment->trim_allocs &&
+        fipc_load_relaxed(&arena->free_bytes) + populated > FIPC_FREE_KEEP_BYTES &&
+        fipc_segment_fd_is_ours(segment) == 0) {
+        fipc_store_relaxed(&shm->populated, 0);
+        (void)fipc_os_punch(segment->fd,
+                            fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK, populated);
+        populated = 0;
+    }
+    fipc_store_relaxed(&shm->populated, populated);
+    /* B2, release, pairs with B1: our last reads and writes of the block are done. */
+    if (!fipc_cas64_seqcst(&shm->owner, segment->owner, 0))
+        return; /* not ours: after a fork, or swept as a dead process's */
+    fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+    fipc_fetch_add_relaxed(&arena->class_free[size_class], 1);
+    fipc_store_relaxed(&arena->class_hint[size_class], FIPC_BLOCK_GROUP(block->id));
+    if (fipc_fetch_add_relaxed(&arena->free_bytes, populated) + populated >
+        FIPC_FREE_KEEP_BYTES)
+        fipc_store_relaxed(&arena->trim_due, 1);
+}

@@ -1,0 +1,66 @@
+/* arena.h - blocks of the segment: allocate, own, release, sweep, trim. Who owns a
+ * block is derived from its owner word, its ordinal and the channels' positions
+ * (PROTOCOL.md). Copies no message and knows no record format. */
+#ifndef FIPC_ARENA_H
+#define FIPC_ARENA_H
+
+#include "segment.h"
+#include "side.h"
+
+struct fipc_block {
+    struct fipc_block_shm *shm;
+    uint8_t *data;     /* page aligned */
+    uint64_t capacity; /* bytes; memory is behind the first `size` asked for */
+    uint32_t id;
+};
+
+/* Takes a block with memory behind its first size_bytes, a warm one if there is.
+ * It belongs to this process until it is released or travels in a record. Makes
+ * system calls: under no shared lock. `kind` is FIPC_BLOCK_KIND_*. Errors: -ENOMEM,
+ * -ENOSPC, -EFBIG (fipc_limit_name()), -ETIMEDOUT, -EINTR, -EBADMSG, -EBADF. */
+FIPC_MUST_USE int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes,
+                                   uint32_t kind, int64_t deadline_ns, struct fipc_block *out);
+
+/* The block numbered `id`: 0; -ESTALE, its chunk is not mapped yet (see
+ * fipc_block_map()); -EBADMSG, no such block. No system call. */
+FIPC_MUST_USE int fipc_block_find(const struct fipc_segment *segment, uint32_t id,
+                                  struct fipc_block *out);
+/* The same, mapping what is missing; under no shared lock. */
+FIPC_MUST_USE int fipc_block_map(struct fipc_segment *segment, uint32_t id,
+                                 struct fipc_block *out);
+
+/* Gives a block back that this process owns. Any thread, any time; no lock. */
+void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *block);
+
+FIPC_ALWAYS_INLINE uint32_t fipc_block_kind(const struct fipc_block_shm *shm) {
+    return (uint32_t)(fipc_load_relaxed(&shm->populated) & FIPC_BLOCK_LOW_MASK);
+}
+
+/* Frees what (slot, gen), which is dead, owned; rebuilds the hints. Idempotent, and
+ * may run in several processes at once. */
+void fipc_arena_sweep(struct fipc_segment *segment, uint32_t slot, uint32_t gen);
+
+/* For the new owner of a put lock that a dead process held: ordinals that it gave
+ * out and never published are taken back. Idempotent. */
+void fipc_arena_repair_put(struct fipc_segment *segment, uint32_t channel);
+
+/* Gives memory of free blocks back to the system once no block has been allocated
+ * for half a second. Cheap when nothing is due; under no shared lock. */
+void fipc_arena_trim_slow(struct fipc_segment *segment);
+FIPC_ALWAYS_INLINE void fipc_arena_trim(struct fipc_segment *segment) {
+    if (fipc_unlikely(fipc_load_relaxed(&segment->arena->trim_due) != 0))
+        fipc_arena_trim_slow(segment);
+}
+
+/* For tests: what every block is, counted; -EBADMSG when one has no owner or two. */
+struct fipc_arena_census {
+    uint32_t blocks, free, owned, queued, rings, dead;
+    uint64_t free_populated;
+};
+FIPC_MUST_USE int fipc_arena_check(struct fipc_segment *segment,
+                                   struct fipc_arena_census *census);
+
+struct fipc_channel_shm *fipc_segment_channel(const struct fipc_segment *segment,
+                                              uint32_t channel);
+
+#endif

@@ -1,0 +1,296 @@
+/* arena_sweep.c - what the arena does off the hot path: sweep what the dead owned,
+ * rebuild hints, give memory back, check that every block has one owner. */
+#include "arena_internal.h"
+#include "lock.h"
+#include "slots.h"
+
+/* Memory of free blocks goes back once nobody allocated for so long. */
+#define TRIM_REST_NS (500 * FIPC_NS_PER_MS)
+
+/* ---- who owns a block ---- */
+
+/* The first position of the ring that the get side reads. */
+static uint64_t get_base(const struct fipc_segment *segment, uint32_t channel) {
+    const struct fipc_side_shm *get = &fipc_segment_channel(segment, channel)->get;
+    struct fipc_group_shm *group;
+
+    for (;;) {
+        uint64_t ring = fipc_side_read(get).ring, base;
+        uint32_t id = FIPC_RING_REF_BLOCK(ring);
+
+        if (fipc_group_find(segment, FIPC_BLOCK_GROUP(id), &group) < 0 ||
+            FIPC_BLOCK_INDEX(id) >= FIPC_GROUP_BLOCKS)
+            return 0; /* nothing is drained then: keeps, never frees, too much */
+        base = fipc_load_acquire(&group->block[FIPC_BLOCK_INDEX(id)].ordinal);
+        /* The same ring still: so its block was not given back in between. */
+        if (fipc_side_read(get).ring == ring)
+            return base;
+    }
+}
+
+/* Is the block with this kind and ordinal the queue's, whatever its owner word says?
+ * Read the word before the ordinal, and the ordinal before calling. */
+static bool is_queued(const struct fipc_segment *segment, uint32_t kind, uint64_t ordinal) {
+    uint32_t channel = kind >> 1;
+    const struct fipc_channel_shm *shm;
+    uint64_t write_pos;
+
+    if (channel > 1)
+        return false;
+    shm = fipc_segment_channel(segment, channel);
+    write_pos = fipc_side_read_pos(&shm->put);
+    if (kind & FIPC_BLOCK_KIND_RING)
+        return ordinal <= write_pos && ordinal >= get_base(segment, channel);
+    return ordinal < write_pos && ordinal >= fipc_side_read_pos(&shm->get);
+}
+
+/* ---- sweeping ---- */
+
+struct recount {
+    int32_t class_free[FIPC_CLASS_COUNT];
+    uint64_t free_bytes;
+};
+
+static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *group,
+                        uint64_t dead, struct recount *recount) {
+    uint32_t used = fipc_group_used(group);
+    uint32_t size_class = fipc_load_relaxed(&group->size_class);
+
+    for (uint32_t index = 0; index < used; index++) {
+        struct fipc_block_shm *shm = &group->block[index];
+        uint64_t owner = fipc_load_acquire(&shm->owner);
+
+        if (owner == dead && dead != 0) {
+            uint64_t ordinal = fipc_load_acquire(&shm->ordinal);
+
+            if (is_queued(segment, fipc_block_kind(shm), ordinal))
+                continue;
+            if (!fipc_cas64_seqcst(&shm->owner, dead, 0))
+                continue;
+            owner = 0;
+        }
+        if (owner == 0) {
+            fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+            if (size_class < FIPC_CLASS_COUNT)
+                recount->class_free[size_class]++;
+            recount->free_bytes += fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
+        }
+    }
+}
+
+void fipc_arena_sweep(struct fipc_segment *segment, uint32_t slot, uint32_t gen) {
+    struct recount recount = {0};
+    uint32_t groups = fipc_group_count(segment);
+    struct fipc_group_shm *group;
+
+    for (uint32_t number = 0; number < groups; number++)
+        if (fipc_group_map(segment, number, &group) == 0)
+            sweep_group(segment, group, FIPC_OWNER(slot, gen), &recount);
+    for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++)
+        fipc_store_relaxed(&segment->arena->class_free[i], recount.class_free[i]);
+    fipc_store_relaxed(&segment->arena->free_bytes, recount.free_bytes);
+    if (recount.free_bytes > FIPC_FREE_KEEP_BYTES)
+        fipc_store_relaxed(&segment->arena->trim_due, 1);
+}
+
+void fipc_arena_repair_put(struct fipc_segment *segment, uint32_t channel) {
+    uint64_t write_pos = fipc_side_current(&fipc_segment_channel(segment, channel)->put).pos;
+    uint32_t groups = fipc_group_count(segment);
+    struct fipc_group_shm *group;
+
+    for (uint32_t number = 0; number < groups; number++) {
+        /* A chunk that is not mapped here holds only blocks that others gave
+         * ordinals to; map it, under the lock, since this is rare and must be
+         * complete. */
+        if (fipc_group_map(segment, number, &group) < 0)
+            continue;
+        for (uint32_t index = 0; index < fipc_group_used(group); index++) {
+            struct fipc_block_shm *shm = &group->block[index];
+            uint32_t kind = fipc_block_kind(shm);
+            uint64_t ordinal = fipc_load_acquire(&shm->ordinal);
+
+            if (kind >> 1 != channel)
+                continue;
+            if (ordinal > write_pos || (ordinal == write_pos && !(kind & FIPC_BLOCK_KIND_RING)))
+                fipc_store_release(&shm->ordinal, 0);
+        }
+    }
+}
+
+/* ---- giving memory back ---- */
+
+/* Under the arena lock, or by one who holds all of the group's blocks: makes its
+ * number usable again and gives its page back. The only system call under a lock:
+ * rare, and a page must not be wiped once it is in use again. */
+static void wipe_group(struct fipc_segment *segment, uint32_t number) {
+    struct fipc_arena_shm *arena = segment->arena;
+    uint32_t *dir = fipc_group_dir(segment, number);
+    uint32_t page = fipc_load_relaxed(dir) & ~FIPC_GROUP_RETIRED;
+
+    for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++)
+        if (fipc_load_relaxed(&arena->class_tail[i]) == number + 1)
+            fipc_store_relaxed(&arena->class_tail[i], 0);
+    fipc_store_release(dir, page | FIPC_GROUP_RETIRED);
+    if (page != 0 && fipc_segment_fd_is_ours(segment) == 0)
+        (void)fipc_os_punch(segment->fd, (uint64_t)page * FIPC_PAGE, FIPC_PAGE);
+    fipc_fetch_add_relaxed(&arena->groups_retired, 1);
+}
+
+/* Under the arena lock: gives a group's page back if all its blocks are free and
+ * have no memory. */
+static void retire_group(struct fipc_segment *segment, uint32_t number) {
+    struct fipc_group_shm *group;
+    uint32_t used, held = 0;
+    uint32_t size_class;
+
+    if (fipc_group_find(segment, number, &group) < 0)
+        return;
+    used = fipc_group_used(group);
+    size_class = fipc_load_relaxed(&group->size_class);
+    for (; held < used; held++) {
+        if (!fipc_cas64_seqcst(&group->block[held].owner, 0, segment->owner))
+            break;
+        if ((fipc_load_relaxed(&group->block[held].populated) & ~FIPC_BLOCK_LOW_MASK) != 0) {
+            held++;
+            break;
+        }
+    }
+    if (held == used && used > 0 &&
+        (fipc_load_relaxed(&group->block[held - 1].populated) & ~FIPC_BLOCK_LOW_MASK) == 0) {
+        /* From here on nobody can take a block of it (take_from looks at `used`
+         * after its swap). */
+        (void)fipc_exchange_seqcst(&group->used, 0);
+        fipc_fetch_add_relaxed(&segment->arena->class_free[size_class], -(int32_t)used);
+        wipe_group(segment, number);
+        return;
+    }
+    while (held > 0)
+        fipc_store_release(&group->block[--held].owner, 0);
+}
+
+void fipc_arena_repair_space(struct fipc_segment *segment) {
+    uint32_t groups = fipc_group_count(segment), retired = 0;
+    struct fipc_group_shm *group;
+
+    for (uint32_t number = 0; number < groups; number++) {
+        int rc = fipc_group_map(segment, number, &group);
+
+        if (rc == 0 && fipc_group_used(group) == 0 &&
+            fipc_load_relaxed(
+                &segment->arena->class_tail[fipc_load_relaxed(&group->size_class) %
+                                            FIPC_CLASS_COUNT]) != number + 1)
+            wipe_group(segment, number);
+        if (rc == -ENOENT || (fipc_load_relaxed(fipc_group_dir(segment, number)) &
+                              FIPC_GROUP_RETIRED))
+            retired++;
+    }
+    fipc_store_relaxed(&segment->arena->groups_retired, retired);
+}
+
+/* Punches one free block; false when there is none in this group. */
+static void trim_group(struct fipc_segment *segment, struct fipc_group_shm *group) {
+    struct fipc_arena_shm *arena = segment->arena;
+
+    for (uint32_t index = 0; index < fipc_group_used(group); index++) {
+        struct fipc_block_shm *shm = &group->block[index];
+        uint64_t populated;
+
+        if (fipc_load_relaxed(&arena->free_bytes) <= FIPC_FREE_KEEP_BYTES)
+            return;
+        if ((fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK) == 0 ||
+            !fipc_cas64_seqcst(&shm->owner, 0, segment->owner))
+            continue;
+        populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
+        if (index < fipc_load_seqcst(&group->used) && populated != 0) {
+            fipc_store_relaxed(&shm->populated, 0);
+            (void)fipc_os_punch(segment->fd,
+                                fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK, populated);
+            fipc_fetch_add_relaxed(&arena->free_bytes, -populated);
+        }
+        fipc_store_release(&shm->owner, 0);
+        fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+    }
+}
+
+static void trim_all(struct fipc_segment *segment) {
+    struct fipc_side_shm *state = &segment->arena->state;
+    uint32_t groups = fipc_group_count(segment);
+    struct fipc_group_shm *group;
+
+    for (uint32_t number = 0; number < groups; number++)
+        if (fipc_group_map(segment, number, &group) == 0)
+            trim_group(segment, group);
+    /* A few pages of descriptors are worth keeping; thousands are not. */
+    if (groups <= FIPC_GROUP_INLINE || fipc_lock_try(segment, &state->lock) < 0)
+        return;
+    for (uint32_t number = 1; number < groups; number++)
+        retire_group(segment, number);
+    fipc_lock_release(&state->lock);
+}
+
+void fipc_arena_trim_slow(struct fipc_segment *segment) {
+    struct fipc_arena_shm *arena = segment->arena;
+    uint32_t allocs = fipc_load_relaxed(&arena->allocs);
+    int64_t now_ns = fipc_os_coarse_now_ns();
+
+    if (allocs != fipc_load_relaxed(&segment->trim_allocs) ||
+        fipc_load_relaxed(&segment->trim_since_ns) == 0) {
+        fipc_store_relaxed(&segment->trim_allocs, allocs);
+        fipc_store_relaxed(&segment->trim_since_ns, now_ns);
+        fipc_store_relaxed(&segment->trim_resting, 0);
+        return;
+    }
+    if (now_ns - fipc_load_relaxed(&segment->trim_since_ns) < TRIM_REST_NS)
+        return;
+    fipc_store_relaxed(&segment->trim_resting, 1);
+    fipc_store_relaxed(&arena->trim_due, 0);
+    if (fipc_segment_fd_is_ours(segment) == 0)
+        trim_all(segment);
+}
+
+/* ---- checking ---- */
+
+int fipc_arena_check(struct fipc_segment *segment, struct fipc_arena_census *census) {
+    uint32_t groups = fipc_group_count(segment);
+    struct fipc_group_shm *group;
+
+    *census = (struct fipc_arena_census){0};
+    for (uint32_t number = 0; number < groups; number++) {
+        int rc = fipc_group_map(segment, number, &group);
+
+        if (rc == -ENOENT)
+            continue;
+        if (rc < 0)
+            return rc;
+        for (uint32_t index = 0; index < fipc_group_used(group); index++) {
+            struct fipc_block_shm *shm = &group->block[index];
+            struct fipc_block block;
+            uint64_t owner = fipc_load_acquire(&shm->owner);
+            bool queued;
+
+            rc = fipc_block_map(segment, FIPC_BLOCK_ID(number, index), &block);
+            if (rc < 0)
+                return rc;
+            queued = owner != 0 &&
+                     is_queued(segment, fipc_block_kind(shm), fipc_load_acquire(&shm->ordinal));
+            census->blocks++;
+            if (owner == 0) {
+                census->free++;
+                census->free_populated += fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
+            } else if (queued && (fipc_block_kind(shm) & FIPC_BLOCK_KIND_RING)) {
+                census->rings++;
+            } else if (queued) {
+                census->queued++;
+            } else {
+                rc = fipc_slots_is_alive(segment, FIPC_OWNER_SLOT(owner), FIPC_OWNER_GEN(owner));
+                if (rc < 0)
+                    return rc;
+                if (rc == 0)
+                    census->dead++;
+                else
+                    census->owned++;
+            }
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,531 @@
+/* conn_recv.c - the receiving half of conn.h: whole records, fragments behind the
+ * receive turn, what an interrupted receiver keeps; waiting for a record; polling. */
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conn_internal.h"
+#include "slots.h"
+
+/* In the middle of a message: whether its sender was killed. */
+#define SENDER_SLICE_NS (50 * FIPC_NS_PER_MS)
+/* Silencing the doorbell, and polling without a timeout, wait so long for a lock. */
+#define DISARM_NS (100 * FIPC_NS_PER_MS)
+#define POLL_LOCK_NS (2 * FIPC_NS_PER_MS)
+
+/* What one stay under the get lock leaves to be done after it. */
+struct taken {
+    struct fipc_block drained;
+    uint64_t read_pos; /* 0: nothing was taken */
+    uint64_t ring_bytes;
+    bool whole; /* a message ended */
+};
+
+/* Under the get lock: takes the record that was peeked at `at`. */
+static int take_record(struct fipc_conn *conn, const struct fipc_side_copy_shm *at,
+                       const struct fipc_record_shm *header, struct taken *taken) {
+    bool ends = header->kind == FIPC_RECORD_INLINE || header->kind == FIPC_RECORD_LAST;
+    int rc = fipc_channel_advance(&conn->in, at, header, ends, &taken->drained);
+
+    if (fipc_unlikely(rc < 0))
+        return rc;
+    taken->read_pos = fipc_side_current(&conn->in.shm->get).pos;
+    taken->ring_bytes = conn->in.get_ring.size;
+    taken->whole = ends;
+    return 0;
+}
+
+/* After the unlock. */
+static void after_taking(struct fipc_conn *conn, const struct taken *taken) {
+    struct fipc_channel_shm *shm = conn->in.shm;
+    int rc;
+
+    if (fipc_unlikely(taken->read_pos == 0))
+        return;
+    if (fipc_unlikely(taken->drained.shm != NULL))
+        fipc_block_release(&conn->segment, &taken->drained);
+    /* W1, pairs with W2 in wait_for_room() of conn_send.c. Not for every record: a
+     * sender that is woken should find room for many. Below half, each one wakes. */
+    if (fipc_unlikely(fipc_load_seqcst(&shm->get.sleepers) != 0) &&
+        fipc_side_read_pos(&shm->put) - taken->read_pos <= taken->ring_bytes / 2)
+        fipc_sleepers_wake(&shm->get.sleepers, &shm->get.gen);
+    /* In the middle of a message the doorbell is left alone: more comes. */
+    if (fipc_unlikely(fipc_load_relaxed(&shm->put.armed)) && taken->whole &&
+        fipc_channel_is_empty(&conn->in)) {
+        /* Bounded: behind a stopped sender the doorbell stays readable, and the next
+         * who finds nothing silences it. */
+        rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + DISARM_NS);
+        (void)rc;
+    }
+}
+
+/* One look, under the get lock, for a message that begins: 0, taken (whole) or begun;
+ * what is left of messages that nobody will finish is dropped on the way. With
+ * `buffer` NULL, only looks. Errors: -EAGAIN, nothing there; -EBUSY, somebody else is
+ * in the middle of one, *turn says who; -ESTALE; -EDEADLK; -EBADMSG. */
+static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_recv *state,
+                       uint64_t *turn, struct taken *taken) {
+    struct fipc_channel_shm *shm = conn->in.shm;
+    uint64_t owner = conn->segment.owner;
+
+    *turn = fipc_load_acquire(&shm->recv_turn);
+    if (fipc_unlikely(*turn != 0)) {
+        /* K2, pairs with K1: what was kept is whole. */
+        if (*turn == owner && fipc_load_acquire(&conn->recv_thread) == 0 && conn->kept != NULL) {
+            if (buffer == NULL)
+                return fipc_channel_is_empty(&conn->in) ? -EAGAIN : 0;
+            state->kept = conn->kept;
+            state->size = conn->kept_size;
+            state->received = conn->kept_received;
+            state->tag = conn->kept_tag;
+            state->begun = true;
+            state->owner = owner;
+            conn->kept = NULL;
+            fipc_store_relaxed(&conn->recv_thread, fipc_conn_thread());
+            return 0;
+        }
+        if (*turn == owner && fipc_load_relaxed(&conn->recv_thread) == fipc_conn_thread())
+            return -EDEADLK;
+        if (*turn != state->dead_turn)
+            return -EBUSY;
+        /* step turn-take-over: what its owner left of its message is skipped below. */
+        fipc_store_release(&shm->recv_turn, 0);
+        state->dead_turn = 0;
+    }
+    for (;;) {
+        struct fipc_side_copy_shm at;
+        struct fipc_record_shm header;
+        const uint8_t *payload;
+        int rc = fipc_channel_peek(&conn->in, &at, &header, &payload);
+
+        if (rc < 0)
+            return rc;
+        switch (header.kind) {
+        case FIPC_RECORD_INLINE:
+            if (header.length > FIPC_INLINE_MAX)
+                return -EBADMSG;
+            if (buffer == NULL)
+                return 0;
+            memcpy(buffer, payload, header.length);
+            state->size = header.length;
+            state->tag = header.tag;
+            state->whole = true;
+            return take_record(conn, &at, &header, taken);
+        case FIPC_RECORD_FIRST:
+            if (header.length < sizeof(state->size))
+                return -EBADMSG;
+            if (buffer == NULL)
+                return 0;
+            /* It stays where it is: should we die now, nothing was taken. */
+            memcpy(&state->size, payload, sizeof(state->size));
+            if (state->size < header.length - sizeof(state->size))
+                return -EBADMSG;
+            state->tag = header.tag;
+            state->owner = owner;
+            fipc_store_relaxed(&conn->recv_thread, fipc_conn_thread());
+            fipc_store_release(&shm->recv_turn, owner);
+            return 0;
+        case FIPC_RECORD_MIDDLE:
+        case FIPC_RECORD_LAST:
+        case FIPC_RECORD_ABANDON:
+            /* Its beginning went to somebody who was killed, or it never had an end. */
+            rc = take_record(conn, &at, &header, taken);
+            if (rc < 0)
+                return rc;
+            break;
+        default:
+            return -EBADMSG;
+        }
+    }
+}
+
+static int look_once(struct fipc_conn *conn, void *buffer, struct fipc_conn_recv *state,
+                     uint64_t *turn, int64_t deadline_ns) {
+    struct taken taken;
+    int rc = fipc_channel_lock_get(&conn->in, deadline_ns);
+
+    if (fipc_unlikely(rc < 0))
+        return rc;
+    taken.read_pos = 0;
+    taken.drained.shm = NULL;
+    rc = look_locked(conn, buffer, state, turn, &taken);
+    fipc_lock_release(&conn->in.shm->get.lock);
+    after_taking(conn, &taken);
+    return rc;
+}
+
+int fipc_conn_try_recv(struct fipc_conn *conn, void *buffer, uint64_t *size, uint16_t *tag) {
+    struct fipc_side_copy_shm at;
+    struct fipc_record_shm header;
+    const uint8_t *payload;
+    struct taken taken;
+    int rc = fipc_conn_enter(conn, &conn->in);
+
+    if (fipc_unlikely(rc < 0))
+        return rc;
+    if (fipc_channel_is_empty(&conn->in))
+        return -EAGAIN;
+    if (fipc_channel_lock_get(&conn->in, 0) < 0)
+        return -EAGAIN;
+    taken.read_pos = 0;
+    taken.drained.shm = NULL;
+    rc = -EAGAIN;
+    if (fipc_likely(fipc_load_acquire(&conn->in.shm->recv_turn) == 0 &&
+                    fipc_channel_peek(&conn->in, &at, &header, &payload) == 0 &&
+                    header.kind == FIPC_RECORD_INLINE && header.length <= FIPC_INLINE_MAX)) {
+        memcpy(buffer, payload, header.length);
+        if (fipc_likely(take_record(conn, &at, &header, &taken) == 0)) {
+            *size = header.length;
+            *tag = header.tag;
+            rc = 0;
+        }
+    }
+    fipc_lock_release(&conn->in.shm->get.lock);
+    after_taking(conn, &taken);
+    return rc;
+}
+
+/* ---- waiting ---- */
+
+/* Of several readers, one may have taken out the byte that was for another: who leaves
+ * a record behind rings again. */
+static void pass_bell_on(struct fipc_conn *conn, struct fipc_conn_recv *state) {
+    int rc;
+
+    if (fipc_likely(!state->drained))
+        return;
+    state->drained = false;
+    if (fipc_load_seqcst(&conn->in.shm->put.sleepers) != 0 &&
+        !fipc_channel_is_empty(&conn->in)) {
+        rc = fipc_conn_ring_in(conn);
+        (void)rc;
+    }
+}
+
+/* The doorbell rang and nothing is there. */
+static int silence(struct fipc_conn *conn, struct fipc_conn_recv *state, int64_t deadline_ns) {
+    int rc;
+
+    fipc_store_relaxed(&conn->rang, 0);
+    if (fipc_load_acquire(&conn->in.shm->put.armed)) {
+        rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + DISARM_NS);
+        if (rc == -ETIMEDOUT && fipc_os_now_ns() < deadline_ns)
+            rc = -EINTR;
+    } else {
+        rc = fipc_os_drain(conn->read_fd);
+        if (rc > 0) {
+            /* It may have been for another reader, whose mark is gone: ring again. */
+            state->drained = true;
+            fipc_sleepers_mark(&conn->in.shm->put.sleepers);
+        }
+    }
+    return rc < 0 && rc != -EPIPE ? rc : 0;
+}
+
+/* Waits until there may be a record behind put generation `seen`, at which nothing was
+ * there. 0: look again; -ENODATA: end of file; -EINTR, -ETIMEDOUT, -EBADF. */
+static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_conn_recv *state,
+                           int64_t longest_ns, int64_t deadline_ns) {
+    struct fipc_side_shm *put = &conn->in.shm->put;
+    int64_t now_ns = fipc_os_now_ns(), until_ns = now_ns;
+    bool sleeps = deadline_ns > now_ns;
+    int rc;
+
+    if (sleeps && fipc_conn_spin(&conn->recv_spin, &put->gen, seen, deadline_ns))
+        return 0;
+    if (fipc_load_seqcst(&conn->shut) != 0)
+        return -EBADF;
+    rc = fipc_pipe_fd_is_ours(conn->read_fd, conn->read_inode);
+    if (rc == 0 && fipc_load_relaxed(&conn->rang) != 0)
+        rc = silence(conn, state, deadline_ns);
+    if (rc < 0)
+        return rc;
+    if (sleeps) {
+        fipc_sleepers_mark(&put->sleepers); /* W2, pairs with W1 in wake_readers() */
+        until_ns = fipc_waiting_until(&state->waiting, deadline_ns);
+        if (until_ns - now_ns > longest_ns)
+            until_ns = now_ns + longest_ns;
+    }
+    if (!fipc_channel_is_empty(&conn->in))
+        return 0;
+    rc = fipc_os_poll(conn->read_fd, POLLIN, until_ns);
+    if (rc < 0)
+        return rc;
+    if (rc & ~POLLIN)
+        /* Nobody can send any more: what is there now is all there is. */
+        return fipc_channel_is_empty(&conn->in) ? -ENODATA : 0;
+    if (rc & POLLIN) {
+        fipc_store_relaxed(&conn->rang, 1);
+        return 0;
+    }
+    if (fipc_os_now_ns() >= deadline_ns)
+        return -ETIMEDOUT;
+    if (!fipc_channel_is_empty(&conn->in))
+        fipc_fetch_add_relaxed(&conn->in.shm->late_wakes, 1);
+    return -EINTR;
+}
+
+/* Waits for the receive turn of `turn`. */
+static int wait_for_turn(struct fipc_conn *conn, uint64_t turn, struct fipc_conn_recv *state,
+                         int64_t deadline_ns) {
+    int rc = fipc_turn_wait(conn, &conn->in.shm->recv_turn, turn,
+                            &conn->in.shm->recv_turn_sleepers, &state->waiting, deadline_ns);
+
+    if (rc == 1) {
+        state->dead_turn = turn;
+        rc = 0;
+    }
+    return rc;
+}
+
+/* ---- receiving ---- */
+
+static void end_turn(struct fipc_conn *conn, struct fipc_conn_recv *state) {
+    free(state->kept);
+    state->kept = NULL;
+    /* Before the turn can be another thread's. */
+    fipc_store_relaxed(&conn->recv_thread, 0);
+    fipc_turn_release(&conn->in.shm->recv_turn, state->owner,
+                      &conn->in.shm->recv_turn_sleepers);
+    state->owner = 0;
+}
+
+int fipc_conn_recv_begin(struct fipc_conn *conn, void *small_buffer, int64_t deadline_ns,
+                         struct fipc_conn_recv *state) {
+    /* 0 has a meaning of its own below. */
+    int64_t lock_deadline_ns = deadline_ns > 0 ? deadline_ns : 1;
+    int rc = fipc_conn_enter(conn, &conn->in);
+
+    while (rc == 0) {
+        uint32_t seen = fipc_load_acquire(&conn->in.shm->put.gen);
+        uint64_t turn = 0;
+
+        rc = look_once(conn, small_buffer, state, &turn, lock_deadline_ns);
+        if (fipc_likely(rc == 0)) {
+            pass_bell_on(conn, state);
+            return 0;
+        }
+        if (rc == -EAGAIN)
+            rc = wait_for_record(conn, seen, state, FIPC_FOREVER, deadline_ns);
+        else if (rc == -EBUSY)
+            rc = wait_for_turn(conn, turn, state, deadline_ns);
+        else if (rc == -ESTALE)
+            rc = fipc_channel_map(&conn->in);
+    }
+    return rc;
+}
+
+/* In the middle of a message and nothing there: is more to come? 0, wait; -ECANCELED. */
+static int ask_for_sender(struct fipc_conn *conn, bool ask_kernel) {
+    uint64_t turn = fipc_load_acquire(&conn->in.shm->send_turn);
+    int rc = 1;
+
+    if (turn != 0 && ask_kernel)
+        rc = fipc_slots_is_alive(&conn->segment, FIPC_OWNER_SLOT(turn), FIPC_OWNER_GEN(turn));
+    if (rc < 0)
+        return rc;
+    if (turn != 0 && rc == 1)
+        return 0;
+    /* What it published before it went is to be seen. */
+    return fipc_channel_is_empty(&conn->in) ? -ECANCELED : 0;
+}
+
+static int wait_for_fragment(struct fipc_conn *conn, uint32_t seen, struct fipc_conn_recv *state,
+                             int64_t deadline_ns) {
+    int rc = ask_for_sender(conn, false);
+
+    if (rc < 0)
+        return rc;
+    rc = wait_for_record(conn, seen, state, SENDER_SLICE_NS, deadline_ns);
+    if (rc == -ENODATA)
+        return -EPROTO;
+    if (rc == -EINTR || rc == -ETIMEDOUT) {
+        int gone = ask_for_sender(conn, true);
+
+        return gone < 0 ? gone : rc;
+    }
+    return rc;
+}
+
+/* Under the get lock: takes a fragment whose bytes have been copied. */
+static int take_fragment(struct fipc_conn *conn, const struct fipc_side_copy_shm *at,
+                         const struct fipc_record_shm *header, int64_t deadline_ns,
+                         struct fipc_conn_recv *state) {
+    struct taken taken;
+    int rc = fipc_channel_lock_get(&conn->in, deadline_ns);
+
+    if (rc < 0)
+        return rc;
+    taken.drained.shm = NULL;
+    taken.read_pos = 0;
+    rc = take_record(conn, at, header, &taken);
+    if (rc == 0 && header->kind == FIPC_RECORD_LAST) {
+        /* step recv-turn-end: dying before it leaves a dead owner's turn and no rest. */
+        fipc_store_relaxed(&conn->recv_thread, 0);
+        fipc_store_release(&conn->in.shm->recv_turn, 0);
+        state->owner = 0;
+    }
+    fipc_lock_release(&conn->in.shm->get.lock);
+    after_taking(conn, &taken);
+    return rc;
+}
+
+/* Takes the next fragment of the message: 0, -EAGAIN, or an error that ends it. */
+static int recv_step(struct fipc_conn *conn, uint8_t *buffer, int64_t deadline_ns,
+                     struct fipc_conn_recv *state) {
+    uint64_t skip = state->begun ? 0 : sizeof(state->size), bytes;
+    struct fipc_side_copy_shm at;
+    struct fipc_record_shm header;
+    const uint8_t *payload;
+    int rc;
+
+    /* Behind the turn nobody else moves the get side or uses its caches. */
+    rc = fipc_channel_peek(&conn->in, &at, &header, &payload);
+    if (rc < 0)
+        return rc;
+    switch (header.kind) {
+    case FIPC_RECORD_FIRST:
+    case FIPC_RECORD_INLINE:
+    case FIPC_RECORD_ABANDON:
+        if (state->begun)
+            return -ECANCELED;
+        if (header.kind != FIPC_RECORD_FIRST)
+            return -EBADMSG;
+        break;
+    case FIPC_RECORD_MIDDLE:
+    case FIPC_RECORD_LAST:
+        if (!state->begun)
+            return -EBADMSG;
+        break;
+    default:
+        return -EBADMSG;
+    }
+    if (header.length < skip || header.length - skip > state->size - state->received)
+        return -EBADMSG;
+    bytes = header.length - skip;
+    if (header.kind == FIPC_RECORD_LAST && state->received + bytes != state->size)
+        return -EBADMSG;
+    memcpy(buffer + state->received, payload + skip, bytes);
+    rc = take_fragment(conn, &at, &header, deadline_ns, state);
+    if (rc < 0)
+        return rc;
+    state->begun = true;
+    state->received += bytes;
+    state->waiting.rounds = 0;
+    return 0;
+}
+
+int fipc_conn_recv_into(struct fipc_conn *conn, void *buffer, int64_t deadline_ns,
+                        struct fipc_conn_recv *state) {
+    int64_t lock_deadline_ns = deadline_ns > 0 ? deadline_ns : 1;
+    int rc = fipc_conn_enter(conn, &conn->in);
+
+    /* A child that a signal handler forked: the message is the parent's. */
+    if (rc == 0 && state->owner != conn->segment.owner)
+        return -ECANCELED;
+    if (rc == 0 && state->kept != NULL) {
+        memcpy(buffer, state->kept, state->received);
+        free(state->kept);
+        state->kept = NULL;
+    }
+    while (rc == 0) {
+        uint32_t seen = fipc_load_acquire(&conn->in.shm->put.gen);
+
+        rc = recv_step(conn, buffer, lock_deadline_ns, state);
+        if (rc == 0 && state->owner == 0) {
+            fipc_sleepers_wake(&conn->in.shm->recv_turn_sleepers,
+                               fipc_turn_word(&conn->in.shm->recv_turn));
+            pass_bell_on(conn, state);
+            return 0;
+        }
+        if (rc == -EAGAIN)
+            rc = wait_for_fragment(conn, seen, state, deadline_ns);
+        else if (rc == -ESTALE)
+            rc = fipc_channel_map(&conn->in);
+    }
+    if (rc != -EINTR && rc != -ETIMEDOUT && state->owner != 0)
+        end_turn(conn, state);
+    return rc;
+}
+
+int fipc_conn_recv_keep(struct fipc_conn *conn, const void *buffer,
+                        struct fipc_conn_recv *state) {
+    uint8_t *kept = state->kept;
+
+    if (state->owner == 0 || state->owner != conn->segment.owner)
+        return 0;
+    if (!state->begun) {
+        /* It is all still in the ring. */
+        end_turn(conn, state);
+        return 0;
+    }
+    if (kept == NULL) {
+        kept = malloc(state->received + 1);
+        if (kept == NULL) {
+            end_turn(conn, state);
+            return -ENOMEM;
+        }
+        memcpy(kept, buffer, state->received);
+    }
+    conn->kept = kept;
+    conn->kept_size = state->size;
+    conn->kept_received = state->received;
+    conn->kept_tag = state->tag;
+    state->kept = NULL;
+    state->owner = 0;
+    /* K1, release, pairs with K2 in look_locked(): from here on it is anybody's. */
+    fipc_store_release(&conn->recv_thread, 0);
+    fipc_sleepers_wake(&conn->in.shm->recv_turn_sleepers,
+                       fipc_turn_word(&conn->in.shm->recv_turn));
+    return 0;
+}
+
+void fipc_conn_recv_drop(struct fipc_conn *conn, struct fipc_conn_recv *state) {
+    struct fipc_side_copy_shm at;
+    struct fipc_record_shm header;
+    const uint8_t *payload;
+
+    if (state->owner == 0 || state->owner != conn->segment.owner)
+        return;
+    /* The first fragment goes; what follows it is skipped for want of it. Should that
+     * fail, the next receiver gets the message. */
+    if (!state->begun && fipc_channel_peek(&conn->in, &at, &header, &payload) == 0 &&
+        header.kind == FIPC_RECORD_FIRST) {
+        int rc = take_fragment(conn, &at, &header, fipc_os_now_ns() + DISARM_NS, state);
+
+        (void)rc;
+    }
+    end_turn(conn, state);
+}
+
+/* ---- polling ---- */
+
+int fipc_conn_poll(struct fipc_conn *conn, int64_t deadline_ns, struct fipc_conn_recv *state) {
+    int rc = fipc_conn_enter(conn, &conn->in);
+
+    while (rc == 0) {
+        uint32_t seen = fipc_load_acquire(&conn->in.shm->put.gen);
+        int64_t lock_deadline_ns = fipc_os_now_ns() + POLL_LOCK_NS;
+        uint64_t turn = 0;
+
+        if (fipc_channel_is_empty(&conn->in)) {
+            rc = -EAGAIN;
+        } else {
+            if (lock_deadline_ns < deadline_ns)
+                lock_deadline_ns = deadline_ns;
+            rc = look_once(conn, NULL, state, &turn, lock_deadline_ns);
+            /* The lock's owner is stopped: something is there, and no more is known. */
+            if (rc == 0 || rc == -ETIMEDOUT)
+                return 1;
+        }
+        if (rc == -EAGAIN)
+            rc = wait_for_record(conn, seen, state, FIPC_FOREVER, deadline_ns);
+        else if (rc == -EBUSY)
+            rc = wait_for_turn(conn, turn, state, deadline_ns);
+        else if (rc == -ESTALE)
+            rc = fipc_channel_map(&conn->in);
+    }
+    if (rc == -ENODATA)
+        return 1;
+    return rc == -ETIMEDOUT ? 0 : rc;
+}

@@ -1,0 +1,318 @@
+/* segment.c - see segment.h. */
+#define _GNU_SOURCE
+#include "segment.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "slots.h"
+
+/* Recursive: a sweep under it may have to map a chunk. */
+static pthread_mutex_t process_mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static pthread_once_t process_once = PTHREAD_ONCE_INIT;
+static uint64_t process_epoch; /* under process_mutex */
+static uint64_t no_token_page; /* until there is one: no token is current */
+uint64_t *fipc_fork_token_page = &no_token_page;
+
+static __thread const char *limit_name;
+
+const char *fipc_limit_name(void) { return limit_name ? limit_name : "memory"; }
+
+void fipc_set_limit_name(const char *name) { limit_name = name; }
+
+static void before_fork(void) { (void)pthread_mutex_lock(&process_mutex); }
+
+static void after_fork_in_parent(void) { (void)pthread_mutex_unlock(&process_mutex); }
+
+/* The owner that pthread knows is the parent's thread: start anew. */
+static void after_fork_in_child(void) {
+    process_mutex = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+}
+
+static void process_start(void) {
+    uint64_t *page = fipc_os_fork_token();
+
+    if (page != NULL)
+        fipc_fork_token_page = page;
+    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+void fipc_process_lock(void) {
+    (void)pthread_once(&process_once, process_start);
+    /* A fork that ran no handlers (clone by hand) may have left the mutex locked by
+     * a thread that does not exist here; the wiped token tells. */
+    if (fipc_load_relaxed(fipc_fork_token_page) == 0 && process_epoch != 0)
+        after_fork_in_child();
+    (void)pthread_mutex_lock(&process_mutex);
+    if (fipc_load_relaxed(fipc_fork_token_page) == 0)
+        fipc_store_relaxed(fipc_fork_token_page, ++process_epoch);
+}
+
+void fipc_process_unlock(void) { (void)pthread_mutex_unlock(&process_mutex); }
+
+/* The chunk that holds `offset`, and where that chunk starts. */
+static uint32_t chunk_of(uint64_t offset, uint64_t *start, uint64_t *size) {
+    uint32_t number;
+
+    if (offset < (UINT64_C(1) << FIPC_CHUNK0_LOG2)) {
+        *start = 0;
+        *size = UINT64_C(1) << FIPC_CHUNK0_LOG2;
+        return 0;
+    }
+    number = 64 - (uint32_t)__builtin_clzll(offset) - FIPC_CHUNK0_LOG2;
+    *start = UINT64_C(1) << (FIPC_CHUNK0_LOG2 + number - 1);
+    *size = *start;
+    return number;
+}
+
+int fipc_segment_peek(const struct fipc_segment *segment, uint64_t offset, uint64_t size,
+                      void **address) {
+    uint64_t start, chunk_size;
+    uint32_t number;
+    uint8_t *base;
+
+    if (fipc_unlikely(offset > (UINT64_C(1) << 42) || size > (UINT64_C(1) << 42)))
+        return -EBADMSG;
+    number = chunk_of(offset, &start, &chunk_size);
+    if (fipc_unlikely(number >= FIPC_CHUNK_COUNT || offset - start + size > chunk_size))
+        return -EBADMSG;
+    base = fipc_load_acquire(&segment->chunk[number]);
+    /* The length that we know may be old; then the slow path asks. Memory beyond
+     * the file's end would be a SIGBUS. */
+    if (fipc_unlikely(base == NULL || offset + size > fipc_load_relaxed(&segment->length)))
+        return -ESTALE;
+    *address = base + (offset - start);
+    return 0;
+}
+
+int fipc_segment_fd_is_ours(const struct fipc_segment *segment) {
+    uint64_t inode, length;
+    bool sealed;
+    int rc = fipc_os_memfd_stat(segment->fd, &inode, &length, &sealed);
+
+    return rc < 0 || inode != segment->inode ? -EBADF : 0;
+}
+
+static int refresh_length(struct fipc_segment *segment) {
+    uint64_t inode, length;
+    bool sealed;
+    int rc = fipc_os_memfd_stat(segment->fd, &inode, &length, &sealed);
+
+    if (rc < 0 || inode != segment->inode)
+        return -EBADF;
+    if (length > fipc_load_relaxed(&segment->length))
+        fipc_store_relaxed(&segment->length, length);
+    return 0;
+}
+
+int fipc_segment_at(struct fipc_segment *segment, uint64_t offset, uint64_t size,
+                    void **address) {
+    uint64_t start, chunk_size;
+    uint32_t number;
+    void *base;
+    int rc = fipc_segment_peek(segment, offset, size, address);
+
+    if (fipc_likely(rc != -ESTALE))
+        return rc;
+    number = chunk_of(offset, &start, &chunk_size);
+    fipc_process_lock();
+    rc = refresh_length(segment);
+    if (rc == 0 && segment->chunk[number] == NULL) {
+        rc = fipc_os_map(segment->fd, start, chunk_size, &base);
+        if (rc == 0)
+            fipc_store_release(&segment->chunk[number], (uint8_t *)base);
+        else if (rc == -ENOMEM)
+            fipc_set_limit_name("the address space (RLIMIT_AS)");
+    }
+    fipc_process_unlock();
+    if (rc < 0)
+        return rc;
+    rc = fipc_segment_peek(segment, offset, size, address);
+    return rc == -ESTALE ? -EBADMSG : rc;
+}
+
+int fipc_segment_reserve(struct fipc_segment *segment, uint64_t offset, uint64_t size) {
+    const char *limit = NULL;
+    int rc = fipc_segment_fd_is_ours(segment);
+
+    if (rc < 0)
+        return rc;
+    rc = fipc_os_reserve(segment->fd, offset, size, &limit);
+    if (rc < 0)
+        fipc_set_limit_name(limit);
+    else if (offset + size > fipc_load_relaxed(&segment->length))
+        fipc_store_relaxed(&segment->length, offset + size);
+    return rc;
+}
+
+static void set_places(struct fipc_segment *segment) {
+    uint8_t *base = segment->chunk[0];
+
+    segment->header = (struct fipc_header_shm *)(base + FIPC_OFF_HEADER);
+    segment->slots = (struct fipc_slot_shm *)(base + FIPC_OFF_SLOTS);
+    segment->arena = (struct fipc_arena_shm *)(base + FIPC_OFF_ARENA);
+}
+
+static void init_channel(struct fipc_segment *segment, uint32_t index, uint64_t first_pos) {
+    struct fipc_channel_shm *channel =
+        (struct fipc_channel_shm *)(segment->chunk[0] +
+                                    (index == 0 ? FIPC_OFF_CHANNEL0 : FIPC_OFF_CHANNEL1));
+
+    channel->put.copy[0].pos = channel->get.copy[0].pos = first_pos;
+    channel->put.copy[0].ring = channel->get.copy[0].ring =
+        FIPC_RING_REF(1, FIPC_BLOCK_ID(0, index));
+}
+
+/* The first group: one page of descriptors, then the channels' first rings. */
+static void init_arena(struct fipc_segment *segment, const struct fipc_segment_config *config) {
+    struct fipc_group_shm *group =
+        (struct fipc_group_shm *)(segment->chunk[0] + FIPC_OFF_SPACE);
+    uint64_t ring_bytes = UINT64_C(1) << config->ring_log2;
+    uint64_t place = FIPC_OFF_SPACE + FIPC_PAGE;
+    uint32_t *dir = (uint32_t *)(segment->chunk[0] + FIPC_OFF_GROUP_DIR0);
+
+    group->size_class = config->ring_log2;
+    for (uint32_t i = 0; i < config->channel_count; i++) {
+        group->block[i].owner = FIPC_OWNER(0, 0); /* a queue's block: the word is moot */
+        group->block[i].ordinal = FIPC_POS_FIRST;
+        group->block[i].place = place | config->ring_log2;
+        group->block[i].populated = ring_bytes | FIPC_BLOCK_KIND_RING | i << 1;
+        init_channel(segment, i, FIPC_POS_FIRST);
+        place += ring_bytes;
+    }
+    group->used = config->channel_count;
+    dir[0] = FIPC_OFF_SPACE / FIPC_PAGE;
+    segment->arena->state.copy[0].pos = place;
+    segment->arena->state.copy[0].count = 1;
+    segment->arena->class_tail[config->ring_log2] = 1;
+}
+
+int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_config *config) {
+    static const char *const kinds[] = {"", "queue", "conn"};
+    char name[120];
+    uint64_t born_bytes =
+        FIPC_PAGE + ((uint64_t)config->channel_count << config->ring_log2);
+    const char *limit = NULL;
+    uint64_t length;
+    bool sealed;
+    void *base;
+    int rc;
+
+    memset(segment, 0, sizeof(*segment));
+    (void)snprintf(name, sizeof(name), "fastipc:%s:%.63s", kinds[config->kind],
+                   config->label ? config->label : "");
+    rc = fipc_os_memfd_create(name, FIPC_OFF_SPACE + born_bytes);
+    if (rc < 0)
+        return rc;
+    segment->fd = rc;
+    segment->length = FIPC_OFF_SPACE + born_bytes;
+    rc = fipc_os_memfd_stat(segment->fd, &segment->inode, &length, &sealed);
+    if (rc < 0)
+        goto err_close;
+    rc = fipc_os_reserve(segment->fd, 0, FIPC_PAGE, &limit);
+    if (rc == 0)
+        rc = fipc_os_reserve(segment->fd, FIPC_OFF_SPACE, born_bytes, &limit);
+    if (rc < 0) {
+        fipc_set_limit_name(limit);
+        goto err_close;
+    }
+    rc = fipc_os_map(segment->fd, 0, UINT64_C(1) << FIPC_CHUNK0_LOG2, &base);
+    if (rc < 0) {
+        fipc_set_limit_name("the address space (RLIMIT_AS)");
+        goto err_close;
+    }
+    segment->chunk[0] = base;
+    set_places(segment);
+    rc = fipc_os_random(segment->header->id, sizeof(segment->header->id));
+    if (rc < 0)
+        goto err_unmap;
+    segment->header->version = FIPC_FORMAT_VERSION;
+    segment->header->kind = config->kind;
+    segment->header->maxsize = config->maxsize;
+    segment->header->max_bytes = config->max_bytes;
+    if (config->label != NULL)
+        (void)snprintf(segment->header->label, sizeof(segment->header->label), "%s",
+                       config->label);
+    init_arena(segment, config);
+    fipc_store_release(&segment->header->magic, FIPC_MAGIC);
+    return 0;
+err_unmap:
+    fipc_os_unmap(base, UINT64_C(1) << FIPC_CHUNK0_LOG2);
+err_close:
+    (void)close(segment->fd);
+    return rc;
+}
+
+int fipc_segment_open(struct fipc_segment *segment, int fd, uint32_t kind) {
+    uint64_t length;
+    bool sealed;
+    void *base;
+    int rc;
+
+    memset(segment, 0, sizeof(*segment));
+    segment->fd = fd;
+    rc = fipc_os_memfd_stat(fd, &segment->inode, &length, &sealed);
+    if (rc < 0)
+        return rc;
+    if (!sealed || length < FIPC_OFF_SPACE + FIPC_PAGE)
+        return -EINVAL;
+    segment->length = length;
+    rc = fipc_os_map(fd, 0, UINT64_C(1) << FIPC_CHUNK0_LOG2, &base);
+    if (rc < 0) {
+        if (rc == -ENOMEM)
+            fipc_set_limit_name("the address space (RLIMIT_AS)");
+        return rc;
+    }
+    segment->chunk[0] = base;
+    set_places(segment);
+    if (fipc_load_acquire(&segment->header->magic) != FIPC_MAGIC ||
+        segment->header->version != FIPC_FORMAT_VERSION || segment->header->kind != kind) {
+        fipc_os_unmap(base, UINT64_C(1) << FIPC_CHUNK0_LOG2);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+void fipc_segment_detach(struct fipc_segment *segment) {
+    fipc_slots_release(segment);
+    if (segment->fd >= 0 && fipc_segment_fd_is_ours(segment) == 0)
+        (void)close(segment->fd);
+    segment->fd = -1;
+}
+
+void fipc_segment_close(struct fipc_segment *segment) {
+    uint64_t start, size;
+
+    fipc_segment_detach(segment);
+    for (uint32_t i = 0; i < FIPC_CHUNK_COUNT; i++) {
+        if (segment->chunk[i] == NULL)
+            continue;
+        (void)chunk_of(i == 0 ? 0 : UINT64_C(1) << (FIPC_CHUNK0_LOG2 + i - 1), &start, &size);
+        fipc_os_unmap(segment->chunk[i], size);
+        segment->chunk[i] = NULL;
+    }
+}
+
+int fipc_segment_enter(struct fipc_segment *segment) {
+    int rc = 0;
+
+    fipc_process_lock();
+    if (!fipc_token_is_current(segment->fork_token)) {
+        /* In a forked child the parent's slot is not ours: its mapping did not
+         * come along (MADV_DONTFORK), so there is nothing to undo. */
+        segment->slot_pin = NULL;
+        segment->fork_token = 0;
+        segment->trim_resting = 0;
+        rc = fipc_slots_claim(segment);
+        if (rc == 0) {
+            fipc_store_release(&segment->fork_token,
+                               fipc_load_relaxed(fipc_fork_token_page));
+            rc = 1;
+        }
+    }
+    fipc_process_unlock();
+    return rc;
+}

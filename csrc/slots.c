@@ -1,0 +1,160 @@
+/* slots.c - see slots.h. */
+#define _GNU_SOURCE
+#include "slots.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "arena.h"
+
+static uint32_t slot_high(const struct fipc_segment *segment) {
+    uint32_t high = fipc_load_relaxed(&segment->header->slot_high);
+
+    return high <= FIPC_SLOT_COUNT ? high : FIPC_SLOT_COUNT;
+}
+
+/* The slot table's first page is there from birth; later ones when first needed. */
+static int reserve_slot(struct fipc_segment *segment, uint32_t slot) {
+    uint64_t offset = FIPC_OFF_SLOTS + (uint64_t)slot * sizeof(struct fipc_slot_shm);
+    uint64_t page = offset & ~(uint64_t)(FIPC_PAGE - 1);
+
+    if (slot < slot_high(segment) || page == 0 || offset != page)
+        return 0;
+    return fipc_segment_reserve(segment, page, FIPC_PAGE);
+}
+
+/* Raises slot_high to slot + 1, before the slot's state says that it is used. */
+static void raise_slot_high(struct fipc_segment *segment, uint32_t slot) {
+    uint32_t high = fipc_load_relaxed(&segment->header->slot_high);
+
+    while (high < slot + 1 &&
+           !fipc_cas32_seqcst(&segment->header->slot_high, high, slot + 1))
+        high = fipc_load_relaxed(&segment->header->slot_high);
+}
+
+int fipc_slots_claim(struct fipc_segment *segment) {
+    void *pin;
+    int rc, fd;
+
+    rc = fipc_segment_fd_is_ours(segment);
+    if (rc < 0)
+        return rc;
+    /* An open description of our own, so that the lock is this process's alone. */
+    fd = fipc_os_reopen(segment->fd, O_RDWR);
+    if (fd < 0)
+        return fd;
+    for (uint32_t slot = 0; slot < FIPC_SLOT_COUNT; slot++) {
+        struct fipc_slot_shm *shm = &segment->slots[slot];
+        uint32_t gen;
+
+        rc = reserve_slot(segment, slot);
+        if (rc < 0)
+            goto out_close;
+        rc = fipc_os_lock_byte(fd, FIPC_SLOT_LOCK_POS + slot);
+        if (rc == -EAGAIN)
+            continue;
+        if (rc < 0)
+            goto out_close;
+        /* The slot is ours from here on; if we die, it is free again. */
+        gen = fipc_load_acquire(&shm->gen);
+        if (fipc_load_relaxed(&shm->state) == FIPC_SLOT_USED)
+            fipc_arena_sweep(segment, slot, gen); /* its last owner was killed */
+        gen = gen + 1 == 0 ? 1 : gen + 1;
+        rc = fipc_os_pin(fd, &pin);
+        if (rc < 0)
+            goto out_close;
+        raise_slot_high(segment, slot);
+        fipc_store_release(&shm->gen, gen);
+        fipc_store_release(&shm->state, FIPC_SLOT_USED);
+        segment->slot = slot;
+        segment->slot_gen = gen;
+        segment->owner = FIPC_OWNER(slot, gen);
+        segment->lock_word =
+            (slot + 1) | ((gen & FIPC_LOCK_GEN_MASK) << FIPC_LOCK_SLOT_BITS);
+        segment->slot_pin = pin;
+        rc = 0;
+        goto out_close;
+    }
+    rc = -EUSERS;
+out_close:
+    (void)close(fd);
+    return rc;
+}
+
+void fipc_slots_release(struct fipc_segment *segment) {
+    if (segment->slot_pin == NULL || !fipc_token_is_current(segment->fork_token))
+        return;
+    fipc_store_release(&segment->slots[segment->slot].state, FIPC_SLOT_FREE);
+    fipc_os_unmap(segment->slot_pin, FIPC_PAGE);
+    segment->slot_pin = NULL;
+    segment->fork_token = 0;
+}
+
+int fipc_slots_is_alive(const struct fipc_segment *segment, uint32_t slot, uint32_t gen) {
+    const struct fipc_slot_shm *shm;
+    int rc;
+
+    if (slot >= FIPC_SLOT_COUNT || slot >= slot_high(segment))
+        return -EBADMSG;
+    if (slot == segment->slot && gen == segment->slot_gen)
+        return 1;
+    shm = &segment->slots[slot];
+    /* The generation first: one that moved on means dead whatever the lock says;
+     * one that has not moved, under a lock that is held, means alive, or that a new
+     * owner is about to move it: asked again later. */
+    if (fipc_load_acquire(&shm->gen) != gen || fipc_load_acquire(&shm->state) != FIPC_SLOT_USED)
+        return 0;
+    rc = fipc_segment_fd_is_ours(segment);
+    if (rc < 0)
+        return rc;
+    return fipc_os_byte_is_locked(segment->fd, FIPC_SLOT_LOCK_POS + slot);
+}
+
+int fipc_slots_lock_owner_is_alive(const struct fipc_segment *segment, uint32_t lock_word) {
+    uint32_t slot = (lock_word & FIPC_LOCK_SLOT_MASK) - 1;
+    uint32_t gen_bits = (lock_word >> FIPC_LOCK_SLOT_BITS) & FIPC_LOCK_GEN_MASK;
+    uint32_t gen;
+
+    if (slot >= FIPC_SLOT_COUNT || slot >= slot_high(segment))
+        return -EBADMSG;
+    gen = fipc_load_acquire(&segment->slots[slot].gen);
+    if ((gen & FIPC_LOCK_GEN_MASK) != gen_bits)
+        return 0;
+    return fipc_slots_is_alive(segment, slot, gen);
+}
+
+int fipc_slots_reap(struct fipc_segment *segment) {
+    uint32_t high = slot_high(segment);
+    int found = 0, fd = -1;
+
+    /* Under the process lock, so that no fork copies the descriptor: a child would
+     * keep the dead slots' locks held. */
+    fipc_process_lock();
+    for (uint32_t slot = 0; slot < high; slot++) {
+        struct fipc_slot_shm *shm = &segment->slots[slot];
+        uint32_t gen = fipc_load_acquire(&shm->gen);
+
+        if (fipc_load_acquire(&shm->state) != FIPC_SLOT_USED)
+            continue;
+        if (fipc_slots_is_alive(segment, slot, gen) != 0)
+            continue;
+        /* Hold the dead slot's lock while sweeping, so that nobody claims it before
+         * the sweep has ended. Without a descriptor to spare, the next claimer
+         * sweeps. */
+        if (fd < 0)
+            fd = fipc_os_reopen(segment->fd, O_RDWR);
+        if (fd < 0)
+            break;
+        if (fipc_os_lock_byte(fd, FIPC_SLOT_LOCK_POS + slot) < 0)
+            continue;
+        if (fipc_load_acquire(&shm->state) == FIPC_SLOT_USED) {
+            fipc_arena_sweep(segment, slot, fipc_load_acquire(&shm->gen));
+            fipc_store_release(&shm->state, FIPC_SLOT_FREE);
+            found++;
+        }
+    }
+    if (fd >= 0)
+        (void)close(fd); /* drops the locks of all that were reaped */
+    fipc_process_unlock();
+    return found;
+}
