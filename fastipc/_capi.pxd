@@ -1,0 +1,162 @@
+# _capi.pxd - the declarations of csrc/ and of the extension's own C files that the
+# Cython code uses; nothing is declared anywhere else.
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "<errno.h>" nogil:
+    enum:
+        ECANCELED
+        EDEADLK
+        ENODATA
+        EPROTO
+
+cdef extern from "_codec.h" nogil:
+    enum:
+        FASTIPC_TAG_PICKLE
+        FASTIPC_TAG_RAW
+        FASTIPC_TAG_CODED
+        FASTIPC_TAG_BYTES
+        FASTIPC_TAG_ASCII
+
+cdef extern from "_codec.h":
+    Py_ssize_t fastipc_encode(object obj, uint8_t *buffer, Py_ssize_t size) noexcept
+    object fastipc_decode(const uint8_t *data, Py_ssize_t size)
+
+cdef extern from "os.h" nogil:
+    int64_t fipc_os_now_ns()
+    int fipc_os_memfd_stat(int fd, uint64_t *inode, uint64_t *length, bint *sealed)
+    int64_t fipc_os_allocated_bytes(int fd)
+    int64_t FIPC_FOREVER
+
+cdef extern from "layout.h" nogil:
+    enum:
+        FIPC_INLINE_MAX
+        FIPC_FORMAT_VERSION
+    struct fipc_header_shm:
+        uint8_t id[16]
+        char label[64]
+        uint64_t maxsize
+        uint64_t max_bytes
+        uint32_t lent
+        uint32_t claimed
+
+cdef extern from "atomics.h" nogil:
+    uint32_t fipc_fetch_add_seqcst(uint32_t *p, uint32_t value)
+    uint32_t fipc_load_seqcst(uint32_t *p)
+
+cdef extern from "segment.h" nogil:
+    struct fipc_segment:
+        int fd
+        uint64_t inode
+        fipc_header_shm *header
+    const char *fipc_limit_name()
+    int fipc_segment_enter(fipc_segment *segment)
+    int fipc_segment_fd_is_ours(const fipc_segment *segment)
+
+cdef extern from "slots.h" nogil:
+    int fipc_slots_reap(fipc_segment *segment)
+
+cdef extern from "wait.h" nogil:
+    struct fipc_waiting:
+        uint32_t rounds
+
+cdef extern from "arena.h" nogil:
+    struct fipc_block_shm:
+        pass
+    struct fipc_block:
+        fipc_block_shm *shm
+        uint8_t *data
+    struct fipc_arena_census:
+        uint32_t blocks
+        uint32_t free
+        uint32_t owned
+        uint32_t queued
+        uint32_t rings
+        uint32_t dead
+    int fipc_arena_check(fipc_segment *segment, fipc_arena_census *census)
+
+cdef extern from "channel.h" nogil:
+    struct fipc_channel:
+        pass
+    struct fipc_got:
+        void *buffer
+        uint32_t buffer_bytes
+        uint32_t length
+        uint16_t tag
+        fipc_block block
+        uint64_t size_bytes
+    struct fipc_channel_census:
+        uint64_t records
+        uint64_t items
+        uint64_t blocks
+        uint64_t ring_bytes
+    bint fipc_channel_is_empty(const fipc_channel *channel)
+    void fipc_channel_depth(const fipc_channel *channel, uint64_t *items, uint64_t *bytes)
+    int fipc_channel_check(fipc_channel *channel, fipc_channel_census *census)
+
+cdef extern from "queue.h" nogil:
+    struct fipc_queue:
+        fipc_segment segment
+        fipc_channel channel
+        int doorbell_fd
+        uint64_t doorbell_inode
+    struct fipc_queue_config:
+        uint64_t maxsize
+        uint64_t max_bytes
+        const char *label
+    struct fipc_queue_putting:
+        fipc_waiting waiting
+    int fipc_queue_create(const fipc_queue_config *config, fipc_queue **out)
+    int fipc_queue_open(int fd, int doorbell_fd, fipc_queue **out)
+    void fipc_queue_detach(fipc_queue *queue)
+    void fipc_queue_close(fipc_queue *queue)
+    void fipc_queue_cancel(fipc_queue *queue)
+    int fipc_queue_try_put(fipc_queue *queue, const void *data, uint32_t size, uint16_t tag)
+    int fipc_queue_put(fipc_queue *queue, const void *data, uint64_t size, uint16_t tag,
+                       int64_t deadline_ns, fipc_queue_putting *putting)
+    void fipc_queue_put_end(fipc_queue *queue, fipc_queue_putting *putting)
+    int fipc_queue_try_get(fipc_queue *queue, fipc_got *got)
+    int fipc_queue_get(fipc_queue *queue, fipc_got *got, int64_t deadline_ns,
+                       fipc_waiting *waiting)
+    void fipc_queue_release(fipc_queue *queue, fipc_got *got)
+    int fipc_queue_task_done(fipc_queue *queue)
+    int fipc_queue_join(fipc_queue *queue, int64_t deadline_ns, fipc_waiting *waiting)
+    uint64_t fipc_queue_unfinished(const fipc_queue *queue)
+    int fipc_queue_fileno(fipc_queue *queue)
+
+cdef extern from "conn.h" nogil:
+    struct fipc_conn:
+        fipc_segment segment
+        fipc_channel out
+        fipc_channel in_ "in"
+        int read_fd
+        int write_fd
+        bint readable
+        bint writable
+        uint32_t end
+        uint64_t read_inode
+        uint64_t write_inode
+    struct fipc_conn_sending "fipc_conn_send":
+        uint64_t sent
+    struct fipc_conn_receiving "fipc_conn_recv":
+        uint64_t size
+        uint16_t tag
+        bint whole
+    int fipc_pipe_create(bint duplex, const char *label, fipc_conn **a, fipc_conn **b)
+    int fipc_conn_open(int memfd, int read_fd, int write_fd, uint32_t end, fipc_conn **conn)
+    void fipc_conn_shut(fipc_conn *conn)
+    void fipc_conn_close(fipc_conn *conn)
+    int fipc_conn_try_send(fipc_conn *conn, const void *data, uint64_t size, uint16_t tag)
+    int fipc_conn_send(fipc_conn *conn, const void *data, uint64_t size, uint16_t tag,
+                       int64_t deadline_ns, fipc_conn_sending *state)
+    void fipc_conn_send_abandon(fipc_conn *conn, fipc_conn_sending *state)
+    int fipc_conn_try_recv(fipc_conn *conn, void *buffer, uint64_t *size, uint16_t *tag)
+    int fipc_conn_recv_begin(fipc_conn *conn, void *small_buffer, int64_t deadline_ns,
+                             fipc_conn_receiving *state)
+    int fipc_conn_recv_into(fipc_conn *conn, void *buffer, int64_t deadline_ns,
+                            fipc_conn_receiving *state)
+    int fipc_conn_recv_keep(fipc_conn *conn, const void *buffer, fipc_conn_receiving *state)
+    void fipc_conn_recv_drop(fipc_conn *conn, fipc_conn_receiving *state)
+    int fipc_conn_poll(fipc_conn *conn, int64_t deadline_ns, fipc_conn_receiving *state)
+    int fipc_conn_fileno(fipc_conn *conn, int64_t deadline_ns)
+    int fipc_conn_fds_are_ours(const fipc_conn *conn)

@@ -1,0 +1,26 @@
+/* _codec.h - small objects to bytes and back, without pickle: None, bool, int (64
+ * bits), float, str and bytes of exact type, and flat tuples, lists and dicts of
+ * them. What decodes equals, in type, value and sharing, what pickle would give.
+ * Runs no Python code and takes no lock. */
+#ifndef FASTIPC_CODEC_H
+#define FASTIPC_CODEC_H
+
+#include <Python.h>
+#include <stdint.h>
+
+/* What a message's payload is (struct fipc_record_shm.tag). */
+#define FASTIPC_TAG_PICKLE 1 /* a pickle, made by send() or put() */
+#define FASTIPC_TAG_RAW 2    /* bytes of send_bytes(): recv() takes them for a pickle */
+#define FASTIPC_TAG_CODED 3  /* this codec's */
+#define FASTIPC_TAG_BYTES 4  /* one bytes object: its content */
+#define FASTIPC_TAG_ASCII 5  /* one str object, ASCII: its content */
+
+/* Encodes obj into buffer: the number of bytes, or -1 when it is not for this codec
+ * or does not fit (no exception is set). */
+Py_ssize_t fastipc_encode(PyObject *obj, uint8_t *buffer, Py_ssize_t size);
+
+/* A new reference to the object that `size` bytes at `data` stand for, or NULL with
+ * an exception: OSError (EBADMSG) when they stand for none, MemoryError. */
+PyObject *fastipc_decode(const uint8_t *data, Py_ssize_t size);
+
+#endif

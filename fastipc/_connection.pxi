@@ -1,0 +1,539 @@
+# _connection.pxi - the hot methods of a pipe's end: send, recv and what they need. Pipe(),
+# wait(), plain descriptors and the pickling of an end are connection.py's.
+from multiprocessing import BufferTooShort as _BufferTooShort
+
+# What receive() returns for a message that its sender gave up: begin with the next one.
+cdef object GIVEN_UP = object()
+
+
+# How many handles are under way to other processes, and what closes those that have arrived:
+# _handles.py's. A kept end of a pipe would hide its end of file, so whoever waits looks.
+cdef int lent_count = 0
+cdef object settle_lent = None
+
+
+def set_lent(int count, settle):
+    """Say how many handles are under way, and who looks after them."""
+    global lent_count, settle_lent
+    lent_count = count
+    settle_lent = settle
+
+
+cdef inline int check_signals() except -1:
+    """Between two waits: signal handlers, and handles that have arrived."""
+    PyErr_CheckSignals()
+    if lent_count:
+        settle_lent()
+    return 0
+
+
+cdef class ConnectionBase:
+    """One end of a pipe.
+
+    Threads and processes may use it at once: a message is always received whole, by one of them.
+    """
+
+    cdef fipc_conn *conn
+    cdef bint closed_
+    cdef bint readable_
+    cdef bint writable_
+    cdef int inside         # calls of this process that released the GIL
+    cdef object __weakref__
+
+    cdef void adopt(self, fipc_conn *conn) noexcept:
+        self.conn = conn
+        self.readable_ = conn.readable
+        self.writable_ = conn.writable
+
+    def _open(self, int fd, int read_fd, int write_fd, uint32_t end):
+        """Attach to an end through its descriptors, which belong to this object then."""
+        cdef fipc_conn *conn
+        cdef int rc = fipc_conn_open(fd, read_fd, write_fd, end, &conn)
+        if rc == -EINVAL or rc == -EBADF:
+            raise OSError(
+                -rc, f"descriptors {fd}, {read_fd} and {write_fd} are not those of a fastipc pipe"
+            )
+        if rc < 0:
+            raise_status(rc, self)
+        self.adopt(conn)
+
+    def __dealloc__(self):
+        if self.conn != NULL:
+            fipc_conn_close(self.conn)
+            self.conn = NULL
+
+    # ---- entering and leaving without the GIL ----
+
+    cdef int check_closed(self) except -1:
+        if self.closed_ or self.conn == NULL:
+            raise OSError("handle is closed")
+        return 0
+
+    cdef int check_readable(self) except -1:
+        self.check_closed()
+        if not self.readable_:
+            raise OSError("connection is write-only")
+        return 0
+
+    cdef int check_writable(self) except -1:
+        self.check_closed()
+        if not self.writable_:
+            raise OSError("connection is read-only")
+        return 0
+
+    cdef void leave(self) noexcept:
+        cdef fipc_conn *conn
+        self.inside -= 1
+        if self.closed_ and self.inside == 0 and self.conn != NULL:
+            conn = self.conn
+            self.conn = NULL
+            fipc_conn_close(conn)
+
+    cdef int fail(self, int rc) except -1:
+        if rc == -EPIPE:
+            raise BrokenPipeError(EPIPE, "Broken pipe")
+        if rc == -ENODATA:
+            raise EOFError
+        if rc == -EPROTO:
+            raise OSError("got end of file during message")
+        if rc == -EBADF and self.closed_:
+            raise OSError("handle is closed")
+        if rc == -EDEADLK:
+            raise RuntimeError(
+                f"{self!r} was used again by the thread that is in the middle of a large message; "
+                "let the signal handler or finalizer use another connection"
+            )
+        raise_status(rc, self)
+
+    # ---- sending ----
+
+    def send(self, obj):
+        """Send obj, pickled in this call; blocks while the pipe is full.
+
+        Raises BrokenPipeError when nobody can receive it any more, and whatever pickling raises.
+        https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection.send
+        """
+        cdef uint8_t scratch[SCRATCH_BYTES]
+        cdef message out
+        cdef int rc
+        self.check_writable()
+        keep = encode(obj, scratch, &out)
+        if out.size <= FIPC_INLINE_MAX:
+            rc = fipc_conn_try_send(self.conn, out.data, out.size, out.tag)
+            if rc == 0:
+                return
+        self.send_slow(&out)
+
+    cdef int send_slow(self, message *out) except -1:
+        cdef fipc_conn_sending state
+        cdef bint done = False
+        cdef int rc
+        self.check_writable()
+        memset(&state, 0, sizeof(state))
+        self.inside += 1
+        try:
+            while True:
+                with nogil:
+                    rc = fipc_conn_send(
+                        self.conn, out.data, out.size, out.tag, FIPC_FOREVER, &state
+                    )
+                if rc != -EINTR:
+                    break
+                check_signals()
+            done = True
+            if rc < 0:
+                self.fail(rc)
+        finally:
+            if not done:
+                # An exception out of a signal handler: receivers drop what they have.
+                with nogil:
+                    fipc_conn_send_abandon(self.conn, &state)
+            self.leave()
+        return 0
+
+    def send_bytes(self, buf, offset=0, size=None):
+        """Send `size` bytes of a bytes-like object, from `offset` on, as one message.
+
+        Blocks while the pipe is full.  Raises ValueError for an offset or size outside the object,
+        BrokenPipeError when nobody can receive any more.
+        https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection.send_bytes
+        """
+        cdef Py_buffer view
+        cdef message out
+        cdef uint8_t scratch[SCRATCH_BYTES]
+        cdef Py_ssize_t start, count
+        self.check_writable()
+        PyObject_GetBuffer(buf, &view, PyBUF_SIMPLE)
+        try:
+            start = offset
+            if start < 0:
+                raise ValueError("offset is negative")
+            if view.len < start:
+                raise ValueError("buffer length < offset")
+            if size is None:
+                count = view.len - start
+            else:
+                count = size
+                if count < 0:
+                    raise ValueError("size is negative")
+                if count > view.len - start:
+                    raise ValueError("buffer length < offset + size")
+            out.data = <const char *>view.buf + start
+            out.size = count
+            out.tag = FASTIPC_TAG_RAW
+            if count <= FIPC_INLINE_MAX:
+                if not PyBytes_CheckExact(buf):
+                    # Under the lock no memory may be touched that could fault for long, as a
+                    # mapped file's might.
+                    memcpy(scratch, out.data, count)
+                    out.data = scratch
+                if fipc_conn_try_send(self.conn, out.data, out.size, out.tag) == 0:
+                    return
+            self.send_slow(&out)
+        finally:
+            PyBuffer_Release(&view)
+
+    # ---- receiving ----
+
+    def recv(self):
+        """Receive the next object; blocks until there is one.
+
+        Raises EOFError when nothing is left and the other end is closed everywhere, and whatever
+        unpickling raises: that message is then gone, the next one is intact.
+        https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection.recv
+        """
+        cdef uint8_t scratch[SCRATCH_BYTES]
+        cdef uint64_t size = 0
+        cdef uint16_t tag = 0
+        cdef object data
+        self.check_readable()
+        if fipc_conn_try_recv(self.conn, scratch, &size, &tag) != 0:
+            data = self.receive(scratch, &size, &tag)
+            if data is not None:
+                if tag == FASTIPC_TAG_BYTES:
+                    return data
+                return decode(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), tag)
+        return decode(scratch, size, tag)
+
+    cdef object receive(self, uint8_t *scratch, uint64_t *size, uint16_t *tag):
+        """Waits for a message: None, it is in scratch; or a bytes object with it."""
+        cdef fipc_conn_receiving state
+        cdef object data = GIVEN_UP
+        self.check_readable()
+        self.inside += 1
+        try:
+            while data is GIVEN_UP:
+                memset(&state, 0, sizeof(state))
+                self.begin(scratch, &state)
+                size[0] = state.size
+                tag[0] = state.tag
+                if state.whole:
+                    return None
+                data = self.finish(&state)
+            return data
+        finally:
+            self.leave()
+
+    cdef int begin(self, uint8_t *scratch, fipc_conn_receiving *state) except -1:
+        """Waits until a message begins."""
+        cdef int rc
+        if lent_count:
+            settle_lent()
+        while True:
+            with nogil:
+                rc = fipc_conn_recv_begin(self.conn, scratch, FIPC_FOREVER, state)
+            if rc != -EINTR:
+                break
+            check_signals()
+        if rc < 0:
+            self.fail(rc)
+        return 0
+
+    cdef object finish(self, fipc_conn_receiving *state):
+        """The rest of a large message as bytes, or GIVEN_UP."""
+        cdef bytes data
+        try:
+            data = PyBytes_FromStringAndSize(NULL, state.size)
+        except MemoryError:
+            with nogil:
+                fipc_conn_recv_keep(self.conn, NULL, state)
+            raise
+        if self.fill(PyBytes_AS_STRING(data), state):
+            return data
+        return GIVEN_UP
+
+    cdef bint fill(self, void *at, fipc_conn_receiving *state) except -1:
+        """Receives a large message into `at`; False when its sender gave it up."""
+        cdef bint done = False
+        cdef int rc
+        try:
+            while True:
+                with nogil:
+                    rc = fipc_conn_recv_into(self.conn, at, FIPC_FOREVER, state)
+                if rc != -EINTR:
+                    break
+                check_signals()
+            done = True
+        finally:
+            if not done:
+                # An exception out of a signal handler: the next recv() here goes on.
+                with nogil:
+                    fipc_conn_recv_keep(self.conn, at, state)
+        if rc == -ECANCELED:
+            return False
+        if rc < 0:
+            self.fail(rc)
+        return True
+
+    cdef bytes receive_bytes(self):
+        """The next message as the bytes that multiprocessing would have sent."""
+        cdef uint8_t scratch[SCRATCH_BYTES]
+        cdef uint64_t size = 0
+        cdef uint16_t tag = 0
+        cdef object data = None
+        if fipc_conn_try_recv(self.conn, scratch, &size, &tag) != 0:
+            data = self.receive(scratch, &size, &tag)
+        if data is None:
+            data = copy_out(scratch, size)
+        return as_bytes(data, tag)
+
+    def recv_bytes(self, maxlength=None):
+        """Receive the next message as bytes; blocks until there is one.
+
+        Raises EOFError as recv() does.  A message longer than `maxlength` raises OSError and ends
+        reading from this end.
+        https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection.recv_bytes
+        """
+        cdef bytes data
+        self.check_readable()
+        if maxlength is not None and maxlength < 0:
+            raise ValueError("negative maxlength")
+        data = self.receive_bytes()
+        if maxlength is not None and len(data) > maxlength:
+            if self.writable_:
+                self.readable_ = False
+            else:
+                self.close()
+            raise OSError("bad message length")
+        return data
+
+    def recv_bytes_into(self, buf, offset=0):
+        """Receive the next message into a writable buffer, from `offset` (bytes) on.
+
+        Returns its length in bytes.  Blocks until there is one.  Raises EOFError as recv() does,
+        BufferTooShort with the whole message in args[0] if it does not fit.
+        https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection.recv_bytes_into
+        """
+        cdef uint8_t scratch[SCRATCH_BYTES]
+        cdef uint64_t size = 0
+        cdef uint16_t tag = 0
+        cdef Py_buffer view
+        cdef Py_ssize_t start
+        self.check_readable()
+        try:
+            PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
+        except BufferError as error:
+            raise TypeError(f"recv_bytes_into() needs a writable buffer: {error}") from None
+        try:
+            start = offset
+            if start < 0:
+                raise ValueError("negative offset")
+            if start > view.len:
+                raise ValueError("offset too large")
+            if fipc_conn_try_recv(self.conn, scratch, &size, &tag) == 0:
+                if tag <= FASTIPC_TAG_RAW and size <= <uint64_t>(view.len - start):
+                    memcpy(<char *>view.buf + start, scratch, size)
+                    return size
+                return self.place(as_bytes(copy_out(scratch, size), tag), &view, start)
+            return self.receive_into(&view, start)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef object place(self, bytes data, Py_buffer *view, Py_ssize_t start):
+        if PyBytes_GET_SIZE(data) > view.len - start:
+            raise _BufferTooShort(data)
+        memcpy(<char *>view.buf + start, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        return PyBytes_GET_SIZE(data)
+
+    cdef object receive_into(self, Py_buffer *view, Py_ssize_t start):
+        """recv_bytes_into() when it has to wait, or the message is large."""
+        cdef uint8_t scratch[SCRATCH_BYTES]
+        cdef fipc_conn_receiving state
+        cdef object data
+        self.check_readable()
+        self.inside += 1
+        try:
+            while True:
+                memset(&state, 0, sizeof(state))
+                self.begin(scratch, &state)
+                if state.whole:
+                    data = copy_out(scratch, state.size)
+                elif (state.tag == FASTIPC_TAG_RAW
+                        and state.size <= <uint64_t>(view.len - start)):
+                    if self.fill(<char *>view.buf + start, &state):
+                        return state.size
+                    continue
+                else:
+                    data = self.finish(&state)
+                    if data is GIVEN_UP:
+                        continue
+                return self.place(as_bytes(data, state.tag), view, start)
+        finally:
+            self.leave()
+
+    # ---- looking ----
+
+    def poll(self, timeout=0.0):
+        """Return whether something can be received within `timeout` seconds (None: for ever).
+
+        True at end of file too.
+        https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection.poll
+        """
+        cdef fipc_conn_receiving state
+        cdef int64_t deadline
+        cdef int rc
+        self.check_readable()
+        deadline = deadline_after(timeout)
+        memset(&state, 0, sizeof(state))
+        self.inside += 1
+        try:
+            while True:
+                with nogil:
+                    rc = fipc_conn_poll(self.conn, deadline, &state)
+                if rc != -EINTR:
+                    break
+                check_signals()
+            if rc < 0:
+                self.fail(rc)
+        finally:
+            self.leave()
+        return rc == 1
+
+    def fileno(self):
+        """Return a descriptor that is readable while something can be received, or at end of file.
+
+        For select() and its kin.  The first call makes each send into an empty pipe write to a
+        descriptor.  An end that only sends returns its descriptor for writing.
+        """
+        cdef int rc
+        self.check_closed()
+        self.inside += 1
+        try:
+            while True:
+                with nogil:
+                    rc = fipc_conn_fileno(self.conn, FIPC_FOREVER)
+                if rc != -EINTR:
+                    break
+                check_signals()
+            if rc < 0:
+                self.fail(rc)
+        finally:
+            self.leave()
+        return rc
+
+    @property
+    def closed(self):
+        """True if the connection is closed."""
+        return self.closed_ or self.conn == NULL
+
+    @property
+    def readable(self):
+        """True if the connection can receive."""
+        return self.readable_
+
+    @property
+    def writable(self):
+        """True if the connection can send."""
+        return self.writable_
+
+    # ---- end ----
+
+    def close(self):
+        """Close this end; once every copy of it is closed, the other end meets the end of file."""
+        cdef fipc_conn *conn
+        if self.closed_ or self.conn == NULL:
+            return
+        self.closed_ = True
+        if self.inside == 0:
+            conn = self.conn
+            self.conn = NULL
+            fipc_conn_close(conn)
+        else:
+            fipc_conn_shut(self.conn)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exc_type, exc_value, exc_tb):
+        self.close()
+
+    # ---- for connection.py, the handles and the tests ----
+
+    def _handles(self):
+        """(memory file, read end, write end, number of the end); -1 for none."""
+        self.check_closed()
+        if (fipc_segment_fd_is_ours(&self.conn.segment) < 0
+                or fipc_conn_fds_are_ours(self.conn) < 0):
+            raise_status(-EBADF, self)
+        return self.conn.segment.fd, self.conn.read_fd, self.conn.write_fd, self.conn.end
+
+    def _identity(self):
+        """(segment id, inodes of memory file, read end and write end)."""
+        self.check_closed()
+        return (
+            PyBytes_FromStringAndSize(<char *>self.conn.segment.header.id, 16),
+            self.conn.segment.inode,
+            self.conn.read_inode if self.conn.read_fd >= 0 else 0,
+            self.conn.write_inode if self.conn.write_fd >= 0 else 0,
+        )
+
+    def _label(self):
+        if self.conn == NULL:
+            return ""
+        return self.conn.segment.header.label.decode("utf-8", "replace")
+
+    def _lend(self):
+        """Count one pickle of this pipe that is under way."""
+        fipc_fetch_add_seqcst(&self.conn.segment.header.lent, 1)
+
+    def _claim(self):
+        """Count one pickle of this pipe that has arrived."""
+        fipc_fetch_add_seqcst(&self.conn.segment.header.claimed, 1)
+
+    def _has_claims_open(self):
+        """True while pickles of this pipe are under way."""
+        cdef fipc_header_shm *header = self.conn.segment.header
+        return fipc_load_seqcst(&header.claimed) < fipc_load_seqcst(&header.lent)
+
+    def _check(self):
+        """Check every record and block; for tests.  See debug_check()."""
+        self.check_closed()
+        channels = []
+        if self.conn.readable:
+            channels.append(<size_t>&self.conn.in_)
+        if self.conn.writable:
+            channels.append(<size_t>&self.conn.out)
+        return check_segment(&self.conn.segment, channels)
+
+
+cdef bytes as_bytes(object data, uint16_t tag):
+    """What multiprocessing would have sent for a message: a pickle, unless it was bytes."""
+    if tag == FASTIPC_TAG_RAW or tag == FASTIPC_TAG_PICKLE:
+        return data
+    if tag == FASTIPC_TAG_BYTES:
+        return dumps(data)
+    return dumps(decode(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), tag))
+
+
+def make_pipe(ConnectionBase a, ConnectionBase b, bint duplex, label):
+    """Make two new objects the ends of a new pipe; a receives and b sends if not duplex."""
+    cdef fipc_conn *first
+    cdef fipc_conn *second
+    cdef bytes name = None if label is None else label
+    cdef int rc = fipc_pipe_create(
+        duplex, NULL if name is None else PyBytes_AS_STRING(name), &first, &second
+    )
+    if rc < 0:
+        raise_status(rc, "a new pipe")
+    a.adopt(first)
+    b.adopt(second)

@@ -1,0 +1,155 @@
+"""Pipes and connections: names, arguments and multiprocessing's manners.
+
+send() and recv() of a pipe's end are the extension's (fastipc._core) and below.  Listener, Client and
+whatever else multiprocessing.connection has are found here unchanged.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.connection as _standard
+from multiprocessing import reduction
+
+from . import _core, _handles
+
+__all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
+
+Client = _standard.Client
+Listener = _standard.Listener
+
+
+class Connection(_core.ConnectionBase, _standard.Connection):
+    """One end of a pipe; Pipe() makes them.
+
+    Connection(handle, readable=True, writable=True) wraps the descriptor of an ordinary pipe or socket
+    instead, and speaks multiprocessing's format on it.
+    https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection
+    """
+
+    def __new__(cls, *args, **kwargs):
+        if cls is Connection and (args or kwargs):
+            cls = StreamConnection
+        return super().__new__(cls)
+
+    def __init__(self, handle, readable=True, writable=True):
+        raise TypeError("use Pipe() to make the ends of a pipe")
+
+    def __del__(self):
+        # The base class's would close a descriptor that it does not have.
+        pass
+
+    @property
+    def _handle(self):
+        if self.closed:
+            return None
+        handles = self._handles()
+        return handles[1] if handles[1] >= 0 else handles[2]
+
+    @property
+    def _readable(self):
+        return self.readable
+
+    @property
+    def _writable(self):
+        return self.writable
+
+    def _poll(self, timeout):
+        return self.poll(timeout)
+
+    def __reduce__(self):
+        return _handles.reduce_handle(_rebuild_connection, self, self._handles()[3])
+
+    def __repr__(self):
+        ways = {(True, True): "duplex", (True, False): "receiving", (False, True): "sending"}
+        way = ways.get((self.readable, self.writable), "unusable")
+        label = self._label()
+        shown = f"label={label!r} " if label else ""
+        closed = "closed " if self.closed else ""
+        return f"<fastipc.{type(self).__name__} {shown}{closed}{way} at {id(self):#x}>"
+
+
+class StreamConnection(Connection):
+    """A connection over the descriptor of an ordinary pipe or socket, in multiprocessing's format."""
+
+    # Everything as multiprocessing does it: the shared memory of the base class is not there.
+    _handle = None  # type: ignore[assignment]
+    _readable = True  # type: ignore[assignment]
+    _writable = True  # type: ignore[assignment]
+    __init__ = _standard._ConnectionBase.__init__  # type: ignore[assignment]
+    __del__ = _standard._ConnectionBase.__del__
+    closed = _standard._ConnectionBase.closed
+    readable = _standard._ConnectionBase.readable
+    writable = _standard._ConnectionBase.writable
+    fileno = _standard._ConnectionBase.fileno
+    close = _standard._ConnectionBase.close
+    send_bytes = _standard._ConnectionBase.send_bytes
+    send = _standard._ConnectionBase.send
+    recv_bytes = _standard._ConnectionBase.recv_bytes
+    recv_bytes_into = _standard._ConnectionBase.recv_bytes_into
+    recv = _standard._ConnectionBase.recv
+    poll = _standard._ConnectionBase.poll
+    _poll = _standard.Connection._poll
+    __enter__ = _standard._ConnectionBase.__enter__
+    __exit__ = _standard._ConnectionBase.__exit__
+
+    def __reduce__(self):
+        return _rebuild_stream, (
+            reduction.DupFd(self.fileno()),
+            self.readable,
+            self.writable,
+        )
+
+    def __repr__(self):
+        return f"<fastipc.{type(self).__name__} handle={self._handle} at {id(self):#x}>"
+
+
+def Pipe(duplex=True, *, label=None):
+    """Return the two ends of a new pipe.
+
+    duplex=True: both send and receive; False: the first only receives, the second only sends.
+    label: a name that is shown by repr() and in /proc, at most 63 bytes.
+    Raises OSError when there are no descriptors left, MemoryError when there is no memory.
+    https://docs.python.org/3/library/multiprocessing.html#multiprocessing.Pipe
+    """
+    from .queues import _encoded_label
+
+    first = _core.ConnectionBase.__new__(Connection)
+    second = _core.ConnectionBase.__new__(Connection)
+    _core.make_pipe(first, second, bool(duplex), _encoded_label(label))
+    _handles.register(first)
+    _handles.register(second)
+    return first, second
+
+
+def wait(object_list, timeout=None):
+    """Return those of object_list that are ready, within `timeout` seconds (None: no limit).
+
+    Takes connections, sockets, process sentinels, queues, and whatever has a fileno(); a connection is
+    ready when something can be received, or at end of file.
+    https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.wait
+    """
+    object_list = list(object_list)
+    if all(type(item) is Connection for item in object_list) and len(set(object_list)) == len(
+        object_list
+    ):
+        # Without descriptors as long as something is there.
+        ready = [item for item in object_list if item.poll(0)]
+        if ready:
+            return ready
+    return _standard.wait(object_list, timeout)
+
+
+def _rebuild_connection(cls, end, descriptors):
+    connection = _core.ConnectionBase.__new__(cls)
+    connection._open(*descriptors, end)
+    _handles.register(connection)
+    return connection
+
+
+def _rebuild_stream(duplicate, readable, writable):
+    return Connection(duplicate.detach(), readable, writable)
+
+
+def __getattr__(name):
+    # Whatever else the standard module has: answer_challenge, SocketListener, address_type...
+    return getattr(_standard, name)
+

@@ -1,0 +1,260 @@
+"""The queues: names, arguments and multiprocessing's manners.
+
+What happens in put() and get() is the extension's (fastipc._core) and below; how a queue reaches
+another process is _handles.py's.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.queues as _standard
+import operator
+import threading
+from queue import Empty, Full
+from types import GenericAlias
+
+from . import _core, _handles
+from .connection import Pipe
+
+__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+
+# multiprocessing's: the largest value of a semaphore.
+_MAXSIZE_LIMIT = 2**31 - 1
+
+
+def _limit(name: str, value: object, maximum: int) -> int:
+    """A limit as csrc/ wants it: 0 for none."""
+    number = operator.index(value)  # type: ignore[arg-type]
+    if number > maximum:
+        raise OverflowError(f"{name} is {number}; the largest is {maximum}")
+    return max(number, 0)
+
+
+def _encoded_label(label: str | None) -> bytes | None:
+    if label is None:
+        return None
+    if not isinstance(label, str):
+        raise TypeError(f"label must be a str, not {type(label).__name__}")
+    if "\0" in label:
+        raise ValueError("label must not contain a null character")
+    return label.encode("utf-8", "replace")[:63].decode("utf-8", "ignore").encode()
+
+
+class _EndLock:
+    """What stands for the lock on one end of a queue, which needs none.
+
+    The standard library takes it around its own use of the end.  It excludes threads of one process;
+    a message is received by one process as a whole with or without it.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.acquire = self._lock.acquire
+        self.release = self._lock.release
+
+    def __enter__(self):
+        return self._lock.__enter__()
+
+    def __exit__(self, *exc_info):
+        return self._lock.__exit__(*exc_info)
+
+    def __reduce__(self):
+        return _EndLock, ()
+
+
+class _QueueEnd:
+    """One end of a queue under the names of a connection, for code that reads `queue._reader`."""
+
+    def __init__(self, queue, readable):
+        self._queue = queue
+        self.readable = readable
+        self.writable = not readable
+
+    def fileno(self):
+        """Return the queue's descriptor; see Queue.fileno()."""
+        if self._queue._closed:
+            raise OSError("handle is closed")
+        return self._queue.fileno()
+
+    def poll(self, timeout=0.0):
+        """Return whether an item can be taken within `timeout` seconds (None: for ever)."""
+        from .connection import wait
+
+        if not self._queue.empty():
+            return True
+        if timeout is not None and timeout <= 0:
+            return False
+        return bool(wait([self], timeout))
+
+    def recv(self):
+        """Take an item; see Queue.get()."""
+        return self._queue.get()
+
+    def recv_bytes(self, maxlength=None):
+        """Take an item, as the pickle that multiprocessing would have sent."""
+        data = _core.dumps(self._queue.get())
+        if maxlength is not None and len(data) > maxlength:
+            raise OSError("bad message length")
+        return data
+
+    def send(self, obj):
+        """Put an item; see Queue.put()."""
+        self._queue.put(obj)
+
+    def send_bytes(self, buf, offset=0, size=None):
+        """Put the item whose pickle is in `buf`."""
+        data = memoryview(buf).cast("B")
+        end = len(data) if size is None else offset + size
+        self._queue.put(_core.loads(bytes(data[offset:end])))
+
+    def close(self):
+        """Do nothing: the queue has one life, and Queue.close() ends it."""
+
+    @property
+    def closed(self):
+        """True if the queue is closed."""
+        return self._queue._closed
+
+    def __repr__(self):
+        return f"<{'reading' if self.readable else 'writing'} end of {self._queue!r}>"
+
+
+class Queue(_core.QueueBase, _standard.Queue):
+    """A first-in first-out queue for many processes and threads, in shared memory.
+
+    maxsize    the most items that it holds; 0 or less: no limit, and put() never blocks
+    max_bytes  the most bytes of messages that it holds; None: no limit
+    label      a name that is shown by repr() and in /proc, at most 63 bytes
+    ctx        accepted for multiprocessing's sake; a queue serves every start method
+
+    Raises OverflowError for a maxsize above 2147483647, TypeError for one that is no integer,
+    MemoryError or OSError when there is no memory or no descriptor left.
+    https://docs.python.org/3/library/multiprocessing.html#multiprocessing.Queue
+    """
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self, maxsize=0, *, ctx=None, max_bytes=None, label=None):
+        items = _limit("maxsize", maxsize, _MAXSIZE_LIMIT)
+        size = 0 if max_bytes is None else _limit("max_bytes", max_bytes, 2**62)
+        if max_bytes is not None and size == 0:
+            raise ValueError(f"max_bytes must be positive, not {max_bytes}; None is no limit")
+        self._create(items, size, _encoded_label(label))
+        self._set_up()
+
+    def _set_up(self):
+        self._maxsize = self._limits()[0] or _MAXSIZE_LIMIT
+        self._reader = _QueueEnd(self, True)
+        self._writer = _QueueEnd(self, False)
+        self._rlock = _EndLock()
+        self._wlock = _EndLock()
+        self._ignore_epipe = False
+        _handles.register(self)
+
+    def __reduce__(self):
+        if type(self).__reduce__ is Queue.__reduce__ and self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        return _handles.reduce_handle(_rebuild_queue, self, self.__getstate__())
+
+    def __getstate__(self):
+        """Return what a subclass has added; the rest is in shared memory."""
+        own = {"_maxsize", "_reader", "_writer", "_rlock", "_wlock", "_ignore_epipe"}
+        return {name: value for name, value in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+    def join_thread(self):
+        """Do nothing, once the queue is closed: there is no thread to wait for."""
+        assert self._closed, f"Queue {self!r} not closed"
+
+    def cancel_join_thread(self):
+        """Do nothing: there is no thread, and what was put is in the queue."""
+
+    @property
+    def closed(self):
+        """True if the queue was closed in this process."""
+        return self._closed
+
+    def __repr__(self):
+        maxsize, max_bytes, label = self._limits()
+        parts = [f"label={label!r}"] if label else []
+        if maxsize:
+            parts.append(f"maxsize={maxsize}")
+        if max_bytes:
+            parts.append(f"max_bytes={max_bytes}")
+        parts.append("closed" if self._closed else f"items={self.qsize()}")
+        return f"<fastipc.{type(self).__name__} {' '.join(parts)} at {id(self):#x}>"
+
+
+class JoinableQueue(Queue, _standard.JoinableQueue):
+    """A Queue that counts what was put and not yet marked done.
+
+    https://docs.python.org/3/library/multiprocessing.html#multiprocessing.JoinableQueue
+    """
+
+    def task_done(self):
+        """Mark one item as done.  Raises ValueError when called more often than items were put."""
+        self._task_done()
+
+    def join(self):
+        """Block until every item that was put has been marked done."""
+        self._join()
+
+
+class SimpleQueue(_standard.SimpleQueue):
+    """A queue with get(), put(), empty() and close(); put() blocks while its pipe is full.
+
+    https://docs.python.org/3/library/multiprocessing.html#multiprocessing.SimpleQueue
+    """
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self, *, ctx=None, label=None):
+        self._set_up(*Pipe(duplex=False, label=label))
+
+    def _set_up(self, reader, writer):
+        self._reader = reader
+        self._writer = writer
+        self._rlock = _EndLock()
+        self._wlock = _EndLock()
+        self._poll = reader.poll
+
+    def get(self):
+        """Take the oldest item; blocks until there is one.
+
+        Raises EOFError when nothing is left and nobody can put any more, OSError once closed.
+        """
+        return self._reader.recv()
+
+    def put(self, item):
+        """Put an item, pickled in this call; blocks while the pipe is full."""
+        self._writer.send(item)
+
+    def empty(self):
+        """Return True if there is no item; OSError once closed."""
+        return not self._poll()
+
+    def close(self):
+        """Give up this object's share of the queue; other processes go on."""
+        self._reader.close()
+        self._writer.close()
+
+    def __getstate__(self):
+        return self._reader, self._writer
+
+    def __setstate__(self, state):
+        self._set_up(*state)
+
+    def __repr__(self):
+        label = self._reader._label()
+        shown = f"label={label!r} " if label else ""
+        closed = "closed " if self._reader.closed else ""
+        return f"<fastipc.{type(self).__name__} {shown}{closed}at {id(self):#x}>"
+
+
+def _rebuild_queue(cls, state, descriptors):
+    queue = cls.__new__(cls)
+    queue._open(*descriptors)
+    queue._set_up()
+    queue.__setstate__(state)
+    return queue
