@@ -1,0 +1,22 @@
+"""Runs each conformance test on both implementations, except the two sides of a difference."""
+
+from __future__ import annotations
+
+import pytest
+
+IMPLEMENTATIONS = ("multiprocessing", "fastipc")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Gives a test that asks for impl one run on each implementation that it is for."""
+    if "impl" in metafunc.fixturenames:
+        names = [
+            name
+            for name in IMPLEMENTATIONS
+            if not any(
+                metafunc.definition.get_closest_marker(f"{other}_only")
+                for other in IMPLEMENTATIONS
+                if other != name
+            )
+        ]
+        metafunc.parametrize("impl", names, indirect=True)

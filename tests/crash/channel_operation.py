@@ -1,0 +1,166 @@
+"""Operations on something that carries items first in, first out, and the items themselves.
+
+Owns what puts, gets and woken sleepers have in common; the objects are other modules' business.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from fastipc import _core
+
+from .channels import Channel, wait_until
+from .harness import Laboratory
+from .operation import AFTER, BEFORE, Catalog, Operation, Reports, State, during, match
+from .processes import Link
+
+_LARGE_BYTES = 300 * 1024
+_FRAGMENTED_BYTES = 1 << 20
+FILL_COUNT = 2000
+_chooser = random.Random(20261123)  # the contents only have to differ, and to be reproducible
+
+CATALOG = Catalog(
+    {
+        **{f"p{i}": ("prefilled", i, "text") for i in range(1, 9)},
+        "x": ("acted", 1.5, b"bytes", None),
+        "x1": ("first victim", 1),
+        "x2": ("second victim", 2),
+        "s": "from the survivor",
+        "f": "from the fresh process",
+        "t": "behind the large message",
+        "stop": "stop",
+        "large": _chooser.randbytes(_LARGE_BYTES),
+        "large2": _chooser.randbytes(_LARGE_BYTES),
+        "fragmented": _chooser.randbytes(_FRAGMENTED_BYTES),
+        **{f"fill{i}": b"%08d" % i * 25 for i in range(FILL_COUNT)},
+    }
+)
+
+
+def value_of(label: str) -> Any:
+    """Returns the item of that label."""
+    return CATALOG.values[label]
+
+
+class ChannelOperation(Operation):
+    """An operation on something that carries items first in, first out."""
+
+    prefilled: ClassVar[tuple[str, ...]] = ("p1", "p2")
+    channel: Any
+
+    def module_path(self) -> str:
+        return str(_core.__file__)
+
+    def open(self) -> Channel:
+        raise NotImplementedError
+
+    def states(self) -> Sequence[State]:
+        raise NotImplementedError
+
+    def prepare(self, laboratory: Laboratory) -> None:
+        self.channel = self.open()
+        for label in self.prefilled:
+            self.put(label)
+
+    def attach(self) -> None:
+        self.channel.attach()
+
+    def put(self, label: str) -> None:
+        self.channel.put(value_of(label))
+
+    def get(self) -> str:
+        return CATALOG.label(self.channel.get())
+
+    def get_until(self, last: str) -> list[str]:
+        """Gets up to the item that this process has just put: all before it is older."""
+        found = [self.get()]
+        while found[-1] != last:
+            found.append(self.get())
+        return found
+
+    def survive(self) -> dict[str, Any]:
+        with during("put"):
+            self.put("s")
+        with during("get"):
+            return {"items": [self.get()]}
+
+    def arrive(self) -> dict[str, Any]:
+        with during("put"):
+            self.put("f")
+        with during("get"):
+            items = self.get_until("f")
+        with during("when drained"):
+            self.channel.expect_empty()
+            report = {"items": items, **self.examine()}
+            self.channel.check()
+        return report
+
+    def examine(self) -> dict[str, Any]:
+        """Fresh process, with the drained object: what else must still be true."""
+        return {}
+
+    def judge(self, reports: Reports) -> str:
+        return match(
+            [State(s.label, (*s.items, "s", "f"), s.unfinished) for s in self.states()],
+            [*reports.survivor["items"], *reports.fresh["items"]],
+            reports.fresh.get("unfinished"),
+        )
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+class PutOperation(ChannelOperation):
+    """Puts one item behind what is there."""
+
+    item: ClassVar[str] = "x"
+
+    def act(self) -> None:
+        self.put(self.item)
+
+    def states(self) -> Sequence[State]:
+        before = self.prefilled
+        return [State(BEFORE, before), State(AFTER, (*before, self.item))]
+
+
+class GetOperation(ChannelOperation):
+    """Takes the first item; what a dead process had taken is lost with it, and only that."""
+
+    prefilled: ClassVar[tuple[str, ...]] = ("p1", "p2", "p3")
+
+    def act(self) -> None:
+        self.channel.get()
+
+    def states(self) -> Sequence[State]:
+        before = self.prefilled
+        return [State(BEFORE, before), State(AFTER, before[1:])]
+
+
+class WakingPut(PutOperation):
+    """Puts while the peer sleeps in a get; the waker may die before it has woken it.
+
+    The sleeper must find by itself what was published. Nobody else puts before that: their
+    wake would hide that the first is missing.
+    """
+
+    prefilled: ClassVar[tuple[str, ...]] = ()
+    has_peer = True
+    peer_sleeps = True
+
+    def assist(self, link: Link) -> list[str]:
+        return [CATALOG.label(self.channel.get(None))]
+
+    def survive(self) -> dict[str, Any]:
+        with during("wake"):
+            wait_until(
+                lambda: not self.channel.has_items(), "the sleeper did not take what was put"
+            )
+        with during("put"):
+            self.put("s")
+        return {}
+
+    def judge(self, reports: Reports) -> str:
+        items = [*reports.peer, *reports.fresh["items"]]
+        return match([State(s.label, (*s.items, "s", "f")) for s in self.states()], items, None)

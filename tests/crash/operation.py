@@ -1,0 +1,141 @@
+"""What the crash tool can kill: an operation, its preparation, and what may be left of it.
+
+Knows neither ptrace nor fastipc: `harness.py` runs operations, `operations.py` defines them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import reprlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from .harness import Laboratory
+    from .processes import Link
+
+BEFORE = "before"
+AFTER = "after"
+
+
+class Violation(Exception):
+    """What was found after a kill is neither the state before nor the state after."""
+
+
+@contextlib.contextmanager
+def during(name: str) -> Iterator[None]:
+    """Names, in the message of a Violation, what was being done."""
+    try:
+        yield
+    except Violation as violation:
+        raise Violation(f"{name}: {violation}") from None
+    except (AssertionError, OSError, EOFError, ValueError) as error:
+        raise Violation(f"{name}: {type(error).__name__}: {error}") from error
+
+
+@dataclass
+class Reports:
+    """What the processes that were not killed have found."""
+
+    survivor: Any = None
+    fresh: Any = None
+    peer: Any = None
+
+
+class Operation(ABC):
+    """One run of one operation on an object of its own; a new instance for every kill.
+
+    prepare() runs in the parent, which then forks everybody else: the survivor and the peer
+    (attached before the kill), the victim, and after the kill the fresh process.
+    """
+
+    name: ClassVar[str]
+    minimum: ClassVar[int] = 150
+    """Fewer instructions inside than this: the operation is too short to mean anything."""
+    has_peer: ClassVar[bool] = False
+    peer_sleeps: ClassVar[bool] = False
+    """The victim acts only once the peer sleeps in the call that it made in assist()."""
+    changes_state: ClassVar[bool] = True
+    """Kills before the operation's effect and after it are both expected to be seen."""
+
+    @classmethod
+    def variants(cls, laboratory: Laboratory) -> Sequence[Callable[[], Operation]]:
+        """Returns what makes the instances; the points are spread over all of them."""
+        return [cls]
+
+    @abstractmethod
+    def module_path(self) -> str:
+        """Returns the file whose instructions count."""
+
+    @abstractmethod
+    def prepare(self, laboratory: Laboratory) -> None:
+        """Parent: makes the object and the state before."""
+
+    def attach(self) -> None:  # noqa: B027 - nothing to attach is a legitimate default
+        """Survivor, peer, victim: a first use, so that it is no part of the operation."""
+
+    def attach_victim(self) -> None:
+        """Victim: as attach(), unless attaching is the operation."""
+        self.attach()
+
+    @abstractmethod
+    def act(self) -> None:
+        """Victim: the operation."""
+
+    def assist(self, link: Link) -> Any:
+        """Peer: takes part in the operation and reports when it is over."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def survive(self) -> Any:
+        """Survivor, after the kill: puts, gets, reports."""
+
+    @abstractmethod
+    def arrive(self) -> Any:
+        """Fresh process, after the survivor: puts, gets what is left, reports."""
+
+    @abstractmethod
+    def judge(self, reports: Reports) -> str:
+        """Parent: returns BEFORE or AFTER, or raises Violation."""
+
+    def close(self) -> None:  # noqa: B027 - nothing to close is a legitimate default
+        """Parent: releases the object."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A queue's content that a kill may leave: labels in order, and tasks not done."""
+
+    label: str
+    items: tuple[str, ...]
+    unfinished: int | None = None
+
+
+@dataclass
+class Catalog:
+    """The values that are in play, each under a short label, so that reports stay small."""
+
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    def label(self, value: object) -> str:
+        for label, known in self.values.items():
+            if type(known) is type(value) and known == value:
+                return label
+        return f"corrupt:{type(value).__name__}:{reprlib.repr(value)}"
+
+
+def match(states: Sequence[State], items: Sequence[str], unfinished: int | None) -> str:
+    """Returns the label of the state that was found, or raises Violation."""
+    for state in states:
+        if tuple(items) == state.items and (
+            state.unfinished is None or state.unfinished == unfinished
+        ):
+            return state.label
+    found = list(items) if unfinished is None else f"{list(items)}, {unfinished} unfinished"
+    allowed = " or ".join(
+        f"{list(s.items)}" + ("" if s.unfinished is None else f", {s.unfinished} unfinished")
+        for s in states
+    )
+    raise Violation(f"found {found}, expected {allowed}")

@@ -1,0 +1,127 @@
+"""The operations on the ends of a Pipe that the crash tool kills."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import fastipc
+
+from .channel_operation import (
+    CATALOG,
+    ChannelOperation,
+    GetOperation,
+    PutOperation,
+    WakingPut,
+    value_of,
+)
+from .channels import Channel, PipeChannel
+from .operation import AFTER, BEFORE, Reports, State, Violation, during, match
+from .processes import Link
+
+
+class OnPipe(ChannelOperation):
+    """On a duplex Pipe, one end sending and the other receiving."""
+
+    def open(self) -> Channel:
+        return PipeChannel(*fastipc.get_context("fork").Pipe())
+
+    def survive(self) -> dict[str, Any]:
+        report = super().survive()
+        with during("other direction"):
+            self.channel.expect_way_back(("back", 1))
+        return report
+
+    def examine(self) -> dict[str, Any]:
+        self.channel.expect_way_back(("back", 2))
+        return {}
+
+
+class PipeSend(OnPipe, PutOperation):
+    """send() of a small message."""
+
+    name = "pipe-send"
+
+
+class PipeRecv(OnPipe, GetOperation):
+    """recv() of a small message."""
+
+    name = "pipe-recv"
+
+
+class PipeSendFragmented(OnPipe, PutOperation):
+    """send() of a message larger than the ring, while the peer receives it."""
+
+    name = "pipe-send-fragmented"
+    item = "fragmented"
+    prefilled: ClassVar[tuple[str, ...]] = ()
+    has_peer = True
+
+    def assist(self, link: Link) -> list[str]:
+        found: list[str] = []
+        while "stop" not in found:
+            found.append(CATALOG.label(self.channel.receiver.recv()))
+        return found
+
+    def survive(self) -> dict[str, Any]:
+        with during("put"):
+            self.put("s")
+        with during("other direction"):
+            self.channel.expect_way_back(("back", 1))
+        return {}
+
+    def arrive(self) -> dict[str, Any]:
+        with during("put"):
+            self.put("f")
+            self.put("stop")
+        return {}
+
+    def judge(self, reports: Reports) -> str:
+        return match(
+            [State(s.label, (*s.items, "s", "f", "stop")) for s in self.states()],
+            reports.peer,
+            None,
+        )
+
+
+class PipeRecvFragmented(OnPipe, GetOperation):
+    """recv() of a message larger than the ring, while the peer sends it."""
+
+    name = "pipe-recv-fragmented"
+    prefilled: ClassVar[tuple[str, ...]] = ()
+    has_peer = True
+
+    def assist(self, link: Link) -> None:
+        self.channel.sender.send(value_of("fragmented"))
+        self.channel.sender.send(value_of("t"))
+
+    def survive(self) -> dict[str, Any]:
+        # First a get: the peer may still wait, inside its send, for room.
+        with during("get"):
+            items = [self.get()]
+        with during("put"):
+            self.put("s")
+        return {"items": items}
+
+    def states(self) -> Sequence[State]:
+        return [State(BEFORE, ("fragmented",)), State(AFTER, ())]
+
+    def judge(self, reports: Reports) -> str:
+        # The peer's second message and the survivor's may come in either order.
+        items = [*reports.survivor["items"], *reports.fresh["items"]]
+        if items.count("t") != 1 or ("fragmented" in items[items.index("t") :]):
+            raise Violation(f"the peer's messages are lost, doubled or out of order: {items}")
+        items.remove("t")
+        return match([State(s.label, (*s.items, "s", "f")) for s in self.states()], items, None)
+
+
+class PipeSendWaking(OnPipe, WakingPut):
+    """send() while a recv() sleeps."""
+
+    name = "pipe-send-waking"
+
+    def survive(self) -> dict[str, Any]:
+        report = WakingPut.survive(self)
+        with during("other direction"):
+            self.channel.expect_way_back(("back", 1))
+        return report

@@ -1,0 +1,238 @@
+"""The operations on Queue, JoinableQueue and SimpleQueue that the crash tool kills."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import fastipc
+
+from .channel_operation import (
+    FILL_COUNT,
+    ChannelOperation,
+    GetOperation,
+    PutOperation,
+    WakingPut,
+    value_of,
+)
+from .channels import Channel, QueueChannel, SimpleQueueChannel, check_blocks, wait_until
+from .harness import Laboratory
+from .operation import AFTER, BEFORE, Reports, State, Violation, during, match
+from .processes import Link
+
+
+class OnBoundedQueue(ChannelOperation):
+    """On a Queue(8), which must hold 8 items afterwards, no more and no fewer."""
+
+    maxsize: ClassVar[int] = 8
+
+    def open(self) -> Channel:
+        return QueueChannel(fastipc.get_context("fork").Queue(self.maxsize))
+
+    def examine(self) -> dict[str, Any]:
+        capacity = self.channel.capacity()
+        if capacity != self.maxsize:
+            raise Violation(f"a Queue({self.maxsize}) holds {capacity} items")
+        return {}
+
+
+class OnQueue(ChannelOperation):
+    """On a queue without bounds."""
+
+    def open(self) -> Channel:
+        return QueueChannel(fastipc.get_context("fork").Queue())
+
+
+class OnSimpleQueue(ChannelOperation):
+    """On a SimpleQueue."""
+
+    def open(self) -> Channel:
+        return SimpleQueueChannel(fastipc.get_context("fork").SimpleQueue())
+
+
+class OnJoinableQueue(ChannelOperation):
+    """On a JoinableQueue, whose unfinished tasks must agree with its items."""
+
+    def open(self) -> Channel:
+        return QueueChannel(fastipc.get_context("fork").JoinableQueue())
+
+    def examine(self) -> dict[str, Any]:
+        return {"unfinished": self.channel.unfinished()}
+
+    def judge(self, reports: Reports) -> str:
+        return match(
+            [State(s.label, (*s.items, "s", "f"), (s.unfinished or 0) + 2) for s in self.states()],
+            [*reports.survivor["items"], *reports.fresh["items"]],
+            reports.fresh["unfinished"],
+        )
+
+
+class QueuePut(OnBoundedQueue, PutOperation):
+    """put() of a small item."""
+
+    name = "queue-put"
+
+
+class QueuePutLarge(OnQueue, PutOperation):
+    """put() of an item that travels in a block of the arena."""
+
+    name = "queue-put-large"
+    item = "large"
+
+
+@functools.cache
+def fills_before_growth() -> int:
+    """Returns how many fill items a new queue takes before one more makes the ring grow."""
+    queue = fastipc.get_context("fork").Queue()
+    try:
+        at_birth = check_blocks(queue)["ring_bytes"]
+        for count in range(FILL_COUNT):
+            queue.put(value_of(f"fill{count}"))
+            if check_blocks(queue)["ring_bytes"] != at_birth:
+                return count
+    finally:
+        queue.close()
+    raise Violation(f"{FILL_COUNT} items of 200 bytes do not make the ring grow")
+
+
+class QueuePutGrowing(OnQueue, PutOperation):
+    """put() on a full ring: a larger ring is made and linked."""
+
+    name = "queue-put-growing"
+
+    def prepare(self, laboratory: Laboratory) -> None:
+        self.channel = self.open()
+        self.fills = tuple(f"fill{i}" for i in range(fills_before_growth()))
+        for label in self.fills:
+            self.put(label)
+
+    def act(self) -> None:
+        self.put("fill0")
+
+    def states(self) -> Sequence[State]:
+        return [State(BEFORE, self.fills), State(AFTER, (*self.fills, "fill0"))]
+
+
+class QueueGet(OnBoundedQueue, GetOperation):
+    """get() of a small item."""
+
+    name = "queue-get"
+
+
+class QueueGetLarge(OnQueue, GetOperation):
+    """get() of an item in a block, up to the release of the block."""
+
+    name = "queue-get-large"
+    prefilled: ClassVar[tuple[str, ...]] = ("large", "large2", "p1")
+
+
+class QueueGetNextRing(OnQueue, ChannelOperation):
+    """Two get()s across the link from a drained ring to its larger successor."""
+
+    name = "queue-get-next-ring"
+
+    def prepare(self, laboratory: Laboratory) -> None:
+        self.channel = self.open()
+        count = fills_before_growth() + 3
+        for i in range(count):
+            self.put(f"fill{i}")
+        for i in range(count - 4):
+            if self.get() != f"fill{i}":
+                raise Violation("the queue lost its order while it was prepared")
+        self.left = tuple(f"fill{i}" for i in range(count - 4, count))
+
+    def act(self) -> None:
+        self.channel.get()
+        self.channel.get()
+
+    def states(self) -> Sequence[State]:
+        left = self.left
+        return [State(BEFORE, left), State("between", left[1:]), State(AFTER, left[2:])]
+
+
+class JoinableQueuePut(OnJoinableQueue, PutOperation):
+    """put() that also counts a task."""
+
+    name = "joinablequeue-put"
+
+    def states(self) -> Sequence[State]:
+        before, after = super().states()
+        return [State(BEFORE, before.items, 2), State(AFTER, after.items, 3)]
+
+
+class JoinableQueueGet(OnJoinableQueue, GetOperation):
+    """get(), which leaves its task unfinished, whoever dies."""
+
+    name = "joinablequeue-get"
+
+    def states(self) -> Sequence[State]:
+        before, after = super().states()
+        return [State(BEFORE, before.items, 3), State(AFTER, after.items, 3)]
+
+
+class JoinableQueueTaskDone(OnJoinableQueue, ChannelOperation):
+    """task_done()."""
+
+    name = "joinablequeue-task-done"
+    prefilled: ClassVar[tuple[str, ...]] = ("p1", "p2", "p3")
+
+    def act(self) -> None:
+        self.channel.queue.task_done()
+
+    def states(self) -> Sequence[State]:
+        return [State(BEFORE, self.prefilled, 3), State(AFTER, self.prefilled, 2)]
+
+
+class SimpleQueuePut(OnSimpleQueue, PutOperation):
+    """SimpleQueue.put()."""
+
+    name = "simplequeue-put"
+
+
+class SimpleQueueGet(OnSimpleQueue, GetOperation):
+    """SimpleQueue.get()."""
+
+    name = "simplequeue-get"
+
+
+class QueuePutWaking(OnQueue, WakingPut):
+    """put() while a get() sleeps."""
+
+    name = "queue-put-waking"
+
+
+class QueueGetWaking(OnBoundedQueue, GetOperation):
+    """get() from a full queue while a put() sleeps."""
+
+    name = "queue-get-waking"
+    maxsize = 3
+    has_peer = True
+    peer_sleeps = True
+
+    def assist(self, link: Link) -> None:
+        self.channel.queue.put(value_of("t"))
+
+    def survive(self) -> dict[str, Any]:
+        def is_full() -> bool:
+            return bool(self.channel.queue.full())
+
+        with during("wake"):
+            wait_until(is_full, "the sleeper did not put although there was room")
+        with during("get"):
+            items = [self.get()]
+            if items == ["p1"]:  # the state before: the sleeper had no room until now
+                wait_until(is_full, "the sleeper did not put although there was room")
+                items.append(self.get())
+        with during("put"):
+            self.put("s")
+        return {"items": items}
+
+    def arrive(self) -> dict[str, Any]:
+        with during("get"):
+            first = self.get()
+        report = super().arrive()
+        return {**report, "items": [first, *report["items"]]}
+
+    def states(self) -> Sequence[State]:
+        return [State(s.label, (*s.items, "t")) for s in super().states()]

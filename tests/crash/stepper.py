@@ -1,0 +1,277 @@
+"""Builds the C stepper once and wraps it: record an operation's instructions, kill at one.
+
+Owns the ctypes boundary and the arithmetic of kill points; does not know what is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+_SOURCE = Path(__file__).with_name("stepper.c")
+_CAPACITY = 4_000_000  # recorded instructions of one operation; 32 MB of addresses
+
+
+class UnsupportedError(Exception):
+    """This machine cannot run the crash tool; the message says why."""
+
+
+class Ending(IntEnum):
+    """How a traced operation ended (`enum ending` in stepper.c)."""
+
+    FINISHED = 1
+    KILLED = 2
+    DIED = 3
+    HUNG = 4
+    ERROR = 5
+
+
+class _Range(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_uint64), ("end", ctypes.c_uint64)]
+
+
+class _Outcome(ctypes.Structure):
+    _fields_ = [
+        ("ending", ctypes.c_int32),
+        ("wait_status", ctypes.c_int32),
+        ("error", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("count", ctypes.c_uint64),
+        ("address", ctypes.c_uint64),
+    ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one traced operation."""
+
+    ending: Ending
+    wait_status: int
+    error: int
+    count: int
+    address: int
+
+    def __str__(self) -> str:
+        if self.ending is Ending.DIED:
+            if os.WIFSIGNALED(self.wait_status):
+                return f"the victim died of signal {os.WTERMSIG(self.wait_status)}"
+            return f"the victim exited with {os.waitstatus_to_exitcode(self.wait_status)}"
+        if self.ending is Ending.HUNG:
+            return "the victim's operation did not end within the deadline"
+        if self.ending is Ending.ERROR:
+            return f"the tracer failed: {os.strerror(self.error)}"
+        return self.ending.name.lower()
+
+
+@dataclass(frozen=True)
+class Range:
+    """Addresses of executable text, `start` <= address < `end`."""
+
+    start: int
+    end: int
+    path: str
+
+    def __contains__(self, address: int) -> bool:
+        return self.start <= address < self.end
+
+
+@dataclass(frozen=True)
+class Point:
+    """One instruction of a recording, found again by counting how often its address is met.
+
+    Instructions of callees (libc) are reached by stepping on from the call: their own
+    addresses are also met on behalf of others.
+    """
+
+    index: int  # in the recording, from 0
+    address: int
+    occurrence: int  # from 1
+    further_steps: int = 0
+
+
+def executable_ranges(path: str) -> list[Range]:
+    """Returns where this process has the file's text mapped; forked children share it."""
+    wanted = os.path.realpath(path)
+    ranges = []
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            fields = line.rstrip("\n").split(maxsplit=5)
+            if len(fields) == 6 and "x" in fields[1] and fields[5] == wanted:
+                start, end = (int(part, 16) for part in fields[0].split("-"))
+                ranges.append(Range(start, end, wanted))
+    if not ranges:
+        raise LookupError(f"no executable mapping of {wanted}; is it loaded?")
+    return ranges
+
+
+def libc_ranges() -> list[Range]:
+    """Returns where libc's text is mapped."""
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            path = line.rstrip("\n").split(maxsplit=5)[-1]
+            if os.path.basename(path).startswith(("libc.so", "libc-", "ld-musl")):
+                return executable_ranges(path)
+    raise LookupError("no libc is mapped")
+
+
+def locate(address: int) -> str:
+    """Names the function, or at least the file offset, of an address in this process."""
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            fields = line.rstrip("\n").split(maxsplit=5)
+            start, end = (int(part, 16) for part in fields[0].split("-"))
+            if start <= address < end and len(fields) == 6:
+                offset = address - start + int(fields[2], 16)
+                return f"{os.path.basename(fields[5])}+{offset:#x}{_symbol(fields[5], offset)}"
+    return hex(address)
+
+
+def _symbol(path: str, offset: int) -> str:
+    """Asks addr2line; a missing tool or symbol only makes the message poorer."""
+    try:
+        answer = subprocess.run(
+            ["addr2line", "-s", "-f", "-e", path, hex(offset)],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        ).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    if not answer or answer[0] == "??":
+        return ""
+    line = f" {answer[1]}" if len(answer) > 1 and not answer[1].startswith("??") else ""
+    return f" ({answer[0]}{line})"
+
+
+def build_shared_object(source: Path, *flags: str) -> Path:
+    """Compiles a C file into a shared object beside the byte code (git-ignored), once."""
+    compiler = os.environ.get("CC", "cc").split()
+    if shutil.which(compiler[0]) is None:
+        raise UnsupportedError(f"no C compiler ({compiler[0]}) to build {source.name} with")
+    key = hashlib.sha256(source.read_bytes() + repr((compiler, flags)).encode()).hexdigest()[:16]
+    for folder in (source.parent / "__pycache__", Path(tempfile.gettempdir())):
+        folder_is_shared = folder == Path(tempfile.gettempdir())
+        if folder_is_shared:
+            folder = Path(tempfile.mkdtemp(prefix="fastipc-crash-"))
+        try:
+            folder.mkdir(exist_ok=True)
+            target = folder / f"{source.stem}-{key}.so"
+            if target.exists():
+                return target
+            # Written under another name first: two test processes may build at once.
+            unfinished = target.with_suffix(f".{os.getpid()}")
+            command = [*compiler, "-O2", "-g", "-shared", "-fPIC", "-Wall", "-Wextra", *flags]
+            subprocess.run([*command, "-o", unfinished, source], check=True, timeout=120)
+            unfinished.rename(target)
+            return target
+        except PermissionError:
+            continue
+    raise UnsupportedError("no folder to write the compiled stepper to")
+
+
+class Stepper:
+    """The loaded stepper; in a forked victim its `begin` and `end` enclose the operation."""
+
+    def __init__(self) -> None:
+        if sys.platform != "linux" or platform.machine() != "x86_64":
+            raise UnsupportedError(
+                f"the crash tool steps x86-64 Linux only, not {sys.platform} {platform.machine()}"
+            )
+        library = ctypes.CDLL(str(build_shared_object(_SOURCE)), use_errno=True)
+        self._begin: Callable[[], int] = library.stepper_begin
+        self._end: Callable[[], int] = library.stepper_end
+        self._record = library.stepper_record
+        self._kill = library.stepper_kill
+        self._record.restype = self._kill.restype = self._end.restype = None
+
+    def begin(self) -> None:
+        """Victim: the operation starts behind this call."""
+        error = -self._begin()
+        if error:
+            raise UnsupportedError(f"ptrace is not allowed here: {os.strerror(error)}")
+
+    def end(self) -> None:
+        """Victim: the operation is over."""
+        self._end()
+
+    def record(
+        self,
+        pid: int,
+        inside: Sequence[Range],
+        callees: Sequence[Range] = (),
+        *,
+        free_outside: bool = True,
+        timeout: float = 60.0,
+    ) -> tuple[Outcome, list[int]]:
+        """Lets the victim run; returns the addresses of the instructions executed inside."""
+        addresses = (ctypes.c_uint64 * _CAPACITY)()
+        outcome = _Outcome()
+        self._record(
+            pid,
+            _as_array(inside),
+            ctypes.c_size_t(len(inside)),
+            _as_array(callees),
+            ctypes.c_size_t(len(callees)),
+            int(free_outside),
+            ctypes.c_int64(int(timeout * 1000)),
+            addresses,
+            ctypes.c_size_t(_CAPACITY),
+            ctypes.byref(outcome),
+        )
+        result = _as_outcome(outcome)
+        return result, addresses[: min(result.count, _CAPACITY)]
+
+    def kill(self, pid: int, point: Point, *, timeout: float = 60.0) -> Outcome:
+        """Kills the victim right before it executes the point's instruction."""
+        outcome = _Outcome()
+        self._kill(
+            pid,
+            ctypes.c_uint64(point.address),
+            ctypes.c_uint64(point.occurrence),
+            ctypes.c_uint64(point.further_steps),
+            ctypes.c_int64(int(timeout * 1000)),
+            ctypes.byref(outcome),
+        )
+        return _as_outcome(outcome)
+
+
+def _as_array(ranges: Sequence[Range]) -> ctypes.Array[_Range]:
+    return (_Range * max(len(ranges), 1))(*(_Range(r.start, r.end) for r in ranges))
+
+
+def _as_outcome(raw: _Outcome) -> Outcome:
+    return Outcome(Ending(raw.ending), raw.wait_status, raw.error, raw.count, raw.address)
+
+
+def points_of(addresses: Sequence[int], inside: Sequence[Range]) -> list[Point]:
+    """Turns a recording into its kill points, one an instruction."""
+    seen: Counter[int] = Counter()
+    points: list[Point] = []
+    for index, address in enumerate(addresses):
+        if any(address in part for part in inside):
+            seen[address] += 1
+            points.append(Point(index, address, seen[address]))
+        else:  # in a callee: so many steps behind the last instruction inside
+            last = points[-1]
+            points.append(Point(index, last.address, last.occurrence, last.further_steps + 1))
+    return points
+
+
+def evenly_spaced(points: Sequence[Point], wanted: int | None) -> list[Point]:
+    """Picks `wanted` points (None: all), the first and the last among them."""
+    if wanted is None or wanted >= len(points):
+        return list(points)
+    step = (len(points) - 1) / max(wanted - 1, 1)
+    return [points[round(i * step)] for i in range(wanted)]

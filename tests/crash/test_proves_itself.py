@@ -1,0 +1,102 @@
+"""The crash tool reports failures where there are some: on toys, on the standard library's
+SimpleQueue, and on builds of fastipc that are broken on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import command
+
+_SOURCES = ("csrc", "fastipc", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+
+
+def test_a_sound_lock_and_two_copies_pass_at_every_instruction() -> None:
+    (tally,) = command.run("proof-add", "--points", "all", timeout=50)
+    assert tally["failures"] == []
+    assert tally["kills"] == tally["points"] == tally["total"]
+    assert tally["before"] + tally["after"] == tally["kills"]
+
+
+def test_one_copy_of_the_state_is_reported_as_half_a_state() -> None:
+    (tally,) = command.run("proof-add-one-copy", "--points", "all", timeout=50)
+    assert any("half a state" in failure for failure in tally["failures"])
+
+
+def test_a_lock_that_nobody_takes_over_is_reported() -> None:
+    (tally,) = command.run(
+        "proof-add-no-takeover", "--points", "all", "--stop-after", "1", "--deadline", "3",
+        timeout=50,
+    )  # fmt: skip
+    assert any("hung" in failure for failure in tally["failures"])
+
+
+def test_a_deadlock_is_reported_on_the_standard_simple_queue() -> None:
+    (tally,) = command.run(
+        "standard-simplequeue-get", "--points", "all", "--stop-after", "1", "--deadline", "3",
+        timeout=50,
+    )  # fmt: skip
+    assert tally["kills"] > 0
+    assert any("the survivor hung" in failure for failure in tally["failures"])
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a build needs, and of this tool, without anything that was built."""
+    folder = tmp_path_factory.mktemp("sources")
+    for name in _SOURCES:
+        source = command.ROOT / name
+        if source.is_dir():
+            shutil.copytree(
+                source,
+                folder / name,
+                ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.o", "_core.c"),
+            )
+        elif source.exists():
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def build_broken(sources: Path, folder: Path, switch: str) -> Path:
+    """Builds the extension with one mistake switched on, beside its copied sources."""
+    shutil.copytree(sources, folder, dirs_exist_ok=True)
+    environment = {**os.environ, "CFLAGS": f"{os.environ.get('CFLAGS', '')} -D{switch}=1".strip()}
+    result = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--inplace", "--build-temp", "build/broken"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.watchdog(420)
+@pytest.mark.parametrize(
+    ("switch", "operations"),
+    [
+        ("FASTIPC_BREAK_NO_TAKEOVER", ("queue-put", "queue-get", "pipe-send")),
+        ("FASTIPC_BREAK_PUBLISH_FIRST", ("queue-put", "pipe-send")),
+        ("FASTIPC_BREAK_ONE_COPY", ("queue-put", "queue-get")),
+        ("FASTIPC_BREAK_NO_RECHECK", ("queue-put-waking", "pipe-send-waking")),
+    ],
+)
+def test_a_build_that_is_broken_on_purpose_is_reported(
+    switch: str, operations: tuple[str, ...], sources: Path, tmp_path: Path
+) -> None:
+    root = build_broken(sources, tmp_path / "broken", switch)
+    tallies = command.run(
+        *operations, "--points", "300", "--stop-after", "1", "--deadline", "6",
+        timeout=160, root=root,
+    )  # fmt: skip
+    # The unkilled operation works: what is reported comes from the kills.
+    assert all(tally["kills"] > 0 for tally in tallies), tallies
+    assert any(tally["failures"] for tally in tallies), tallies

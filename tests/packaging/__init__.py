@@ -1,0 +1,1 @@
+"""Tests of what a user meets before the first queue: build, installation, import."""

@@ -1,0 +1,1 @@
+"""What type checkers see: the programs in programs/ are checked by mypy, not run."""

@@ -1,0 +1,1 @@
+"""What fastipc promises beyond multiprocessing's contract; these tests run on fastipc only."""

@@ -1,0 +1,218 @@
+"""Queues and connections that are passed anywhere: through queues, pipes, pools, plain pickle."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import os
+import pickle
+
+import pytest
+
+import fastipc
+from tests.support import PATIENCE_S, Flag
+from tests.unit import targets
+
+KINDS = ("Queue", "JoinableQueue", "SimpleQueue")
+
+
+@pytest.mark.start_methods("fork", "spawn", "forkserver")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_queue_is_the_argument_of_a_pools_task(ctx, kind):
+    queue = getattr(ctx, kind)()
+    with ctx.Pool(2) as pool:
+        pids = pool.starmap(targets.use_queue, [(queue, number) for number in range(4)])
+        received = [queue.get() for _ in range(4)]
+        pool.close()
+        pool.join()
+    assert sorted(item for item, _ in received) == [0, 1, 2, 3]
+    assert {pid for _, pid in received} == set(pids)
+    queue.close()
+
+
+@pytest.mark.start_methods("fork", "spawn", "forkserver")
+def test_a_queue_is_the_argument_of_an_executors_task(ctx):
+    queue = ctx.Queue()
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=ctx) as executor:
+        futures = [executor.submit(targets.use_queue, queue, number) for number in range(4)]
+        pids = {future.result(PATIENCE_S) for future in futures}
+        received = [queue.get(timeout=PATIENCE_S) for _ in range(4)]
+    assert sorted(item for item, _ in received) == [0, 1, 2, 3]
+    assert {pid for _, pid in received} == pids
+    queue.close()
+
+
+@pytest.mark.start_methods("fork", "spawn")
+def test_a_connection_is_the_argument_of_a_pools_task(ctx):
+    left, right = ctx.Pipe()
+    with ctx.Pool(1) as pool:
+        pid = pool.apply(targets.use_connection, (right, "over the pipe"))
+        right.close()
+        assert left.recv() == ("over the pipe", pid)
+        pool.close()
+        pool.join()
+    with pytest.raises(EOFError):
+        left.recv()
+    left.close()
+
+
+@pytest.mark.start_methods("fork", "spawn")
+def test_queues_are_sent_through_a_queue_and_used_by_a_process_that_never_had_them(ctx, children):
+    carrier, source, target = ctx.Queue(), ctx.Queue(), ctx.SimpleQueue()
+    with children(targets.receive_and_answer, carrier):
+        source.put("round trip")
+        carrier.put((source, target))
+        assert target.get() == "round trip"
+    for queue in (carrier, source, target):
+        queue.close()
+
+
+@pytest.mark.start_methods("fork", "spawn")
+def test_a_queue_made_in_a_child_is_received_with_what_it_holds(ctx, children):
+    carrier = ctx.Queue()
+    leave = Flag()
+    with children(targets.put_own_queue, carrier, fastipc.Queue, leave):
+        queue = carrier.get(timeout=PATIENCE_S)
+        assert queue.get(timeout=PATIENCE_S) == "from its maker"
+        assert carrier.get(timeout=PATIENCE_S) == "the next item"
+        leave.set()
+    # The maker is gone; the queue lives here.
+    queue.put("still works")
+    assert queue.get() == "still works"
+    queue.close()
+    carrier.close()
+
+
+@pytest.mark.start_methods("fork", "spawn")
+def test_a_queue_that_no_living_process_has_raises_os_error_from_its_own_get_only(ctx, children):
+    carrier = ctx.Queue()
+    with children(targets.put_own_queue_and_forget_it, carrier, targets.make_labelled_queue):
+        pass
+    with pytest.raises(OSError, match="lost queue"):
+        carrier.get(timeout=PATIENCE_S)
+    assert carrier.get(timeout=PATIENCE_S) == "the next item"
+    carrier.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_queue_sent_to_its_own_process_is_the_same_queue(kind):
+    queue, carrier = getattr(fastipc, kind)(), fastipc.Queue()
+    carrier.put(queue)
+    copy = carrier.get()
+    copy.put(1)
+    assert queue.get() == 1
+    copy.close()
+    queue.put(2)
+    assert queue.get() == 2
+    queue.close()
+    carrier.close()
+
+
+def test_a_queue_can_hold_itself():
+    queue = fastipc.Queue()
+    queue.put(queue)
+    copy = queue.get()
+    copy.put("through the copy")
+    assert queue.get() == "through the copy"
+    copy.close()
+    queue.close()
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_pickle_of_every_protocol_gives_a_working_handle(protocol):
+    queue = fastipc.Queue(2, label="pickled")
+    copy = pickle.loads(pickle.dumps(queue, protocol))
+    copy.put(1)
+    copy.put(2)
+    assert queue.full()
+    assert copy.full()
+    assert "pickled" in repr(copy)
+    assert [queue.get(), copy.get()] == [1, 2]
+    queue.close()
+    copy.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_closed_queue_cannot_be_pickled(kind):
+    queue = getattr(fastipc, kind)()
+    queue.close()
+    with pytest.raises((ValueError, OSError)):
+        pickle.dumps(queue)
+
+
+def test_a_closed_connection_cannot_be_pickled():
+    left, right = fastipc.Pipe()
+    left.close()
+    with pytest.raises((ValueError, OSError)):
+        pickle.dumps(left)
+    right.close()
+
+
+def test_a_pickle_that_outlived_its_queue_raises_os_error():
+    queue = fastipc.Queue(label="gone")
+    data = pickle.dumps(queue)
+    queue.close()
+    del queue
+    gc.collect()
+    with pytest.raises(OSError, match="gone"):
+        pickle.loads(data)
+
+
+@pytest.mark.parametrize("replace", [False, True], ids=["closed", "reused"])
+def test_a_descriptor_that_the_program_closed_gives_a_clear_error_and_never_a_guess(
+    run_program, replace
+):
+    # In a process of its own, because its descriptors are ruined.
+    program = """
+        import os, pickle, sys
+        import fastipc
+        from tests.support import segment_files
+
+        queue = fastipc.Queue()
+        inodes = set(segment_files())
+        for name in os.listdir("/proc/self/fd"):
+            fd = int(name)
+            try:
+                if os.fstat(fd).st_ino in inodes:
+                    os.close(fd)
+                    if "replace" in sys.argv:
+                        assert os.open("/etc/passwd", 0) == fd
+            except OSError:
+                pass
+        try:
+            data = pickle.dumps(queue)
+            pickle.loads(data)
+            print("pickled")
+        except OSError as error:
+            print("OSError" if str(error) else "no text")
+        try:
+            for number in range(100):
+                queue.put(b"x" * 2**20)
+            for number in range(100):
+                assert queue.get() == b"x" * 2**20
+            print("works")
+        except OSError as error:
+            print("OSError" if str(error) else "no text")
+        if "replace" in sys.argv:
+            assert os.stat("/etc/passwd").st_size > 0
+    """
+    lines = run_program(program, *(["replace"] if replace else [])).splitlines()
+    # The mapping may be enough for one or the other; what may not happen is anything else.
+    assert len(lines) == 2
+    assert lines[0] == "OSError"
+    assert lines[1] in ("works", "OSError")
+
+
+def test_a_received_handle_does_not_leak(no_leaks):
+    queue, carrier = fastipc.Queue(), fastipc.Queue()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        carrier.put(queue)
+        copy = carrier.get()
+        copy.put(1)
+        assert queue.get() == 1
+        copy.close()
+        del copy
+    assert len(os.listdir("/proc/self/fd")) == before
+    queue.close()
+    carrier.close()
