@@ -48,8 +48,8 @@ int fipc_group_map(struct fipc_segment *segment, uint32_t group, struct fipc_gro
 }
 
 /* Fills `out` from a descriptor whose place has been checked against the file. */
-static int find_place(const struct fipc_segment *segment, uint32_t id,
-                      struct fipc_group_shm *group, struct fipc_block *out) {
+static int find_place(const struct fipc_segment *segment, uint32_t id, struct fipc_group_shm *group,
+                      struct fipc_block *out) {
     struct fipc_block_shm *shm = &group->block[FIPC_BLOCK_INDEX(id)];
     uint64_t place = fipc_load_relaxed(&shm->place);
     uint64_t populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
@@ -303,9 +303,8 @@ static int new_block(struct fipc_segment *segment, uint32_t size_class, int64_t 
         } else if (rc == -ESTALE) {
             struct fipc_group_shm *group;
 
-            rc = fipc_group_map(segment,
-                                fipc_load_relaxed(&segment->arena->class_tail[size_class]) - 1,
-                                &group);
+            rc = fipc_group_map(
+                segment, fipc_load_relaxed(&segment->arena->class_tail[size_class]) - 1, &group);
             if (rc == -ENOENT)
                 rc = 0;
         } else {
@@ -407,8 +406,8 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
         fipc_load_relaxed(&arena->free_bytes) + populated > FIPC_FREE_KEEP_BYTES &&
         fipc_segment_fd_is_ours(segment) == 0) {
         fipc_store_relaxed(&shm->populated, 0);
-        (void)fipc_os_punch(segment->fd,
-                            fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK, populated);
+        (void)fipc_os_punch(segment->fd, fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK,
+                            populated);
         populated = 0;
     }
     fipc_store_relaxed(&shm->populated, populated);
@@ -418,7 +417,6 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
     fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
     fipc_fetch_add_relaxed(&arena->class_free[size_class], 1);
     fipc_store_relaxed(&arena->class_hint[size_class], FIPC_BLOCK_GROUP(block->id));
-    if (fipc_fetch_add_relaxed(&arena->free_bytes, populated) + populated >
-        FIPC_FREE_KEEP_BYTES)
+    if (fipc_fetch_add_relaxed(&arena->free_bytes, populated) + populated > FIPC_FREE_KEEP_BYTES)
         fipc_store_relaxed(&arena->trim_due, 1);
 }

@@ -18,16 +18,15 @@ struct fipc_block {
  * It belongs to this process until it is released or travels in a record. Makes
  * system calls: under no shared lock. `kind` is FIPC_BLOCK_KIND_*. Errors: -ENOMEM,
  * -ENOSPC, -EFBIG (fipc_limit_name()), -ETIMEDOUT, -EINTR, -EBADMSG, -EBADF. */
-FIPC_MUST_USE int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes,
-                                   uint32_t kind, int64_t deadline_ns, struct fipc_block *out);
+FIPC_MUST_USE int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
+                                   int64_t deadline_ns, struct fipc_block *out);
 
 /* The block numbered `id`: 0; -ESTALE, its chunk is not mapped yet (see
  * fipc_block_map()); -EBADMSG, no such block. No system call. */
 FIPC_MUST_USE int fipc_block_find(const struct fipc_segment *segment, uint32_t id,
                                   struct fipc_block *out);
 /* The same, mapping what is missing; under no shared lock. */
-FIPC_MUST_USE int fipc_block_map(struct fipc_segment *segment, uint32_t id,
-                                 struct fipc_block *out);
+FIPC_MUST_USE int fipc_block_map(struct fipc_segment *segment, uint32_t id, struct fipc_block *out);
 
 /* Gives a block back that this process owns. Any thread, any time; no lock. */
 void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *block);
@@ -57,10 +56,8 @@ struct fipc_arena_census {
     uint32_t blocks, free, owned, queued, rings, dead;
     uint64_t free_populated;
 };
-FIPC_MUST_USE int fipc_arena_check(struct fipc_segment *segment,
-                                   struct fipc_arena_census *census);
+FIPC_MUST_USE int fipc_arena_check(struct fipc_segment *segment, struct fipc_arena_census *census);
 
-struct fipc_channel_shm *fipc_segment_channel(const struct fipc_segment *segment,
-                                              uint32_t channel);
+struct fipc_channel_shm *fipc_segment_channel(const struct fipc_segment *segment, uint32_t channel);
 
 #endif

@@ -51,8 +51,8 @@ struct recount {
     uint64_t free_bytes;
 };
 
-static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *group,
-                        uint64_t dead, struct recount *recount) {
+static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *group, uint64_t dead,
+                        struct recount *recount) {
     uint32_t used = fipc_group_used(group);
     uint32_t size_class = fipc_load_relaxed(&group->size_class);
 
@@ -176,12 +176,11 @@ void fipc_arena_repair_space(struct fipc_segment *segment) {
         int rc = fipc_group_map(segment, number, &group);
 
         if (rc == 0 && fipc_group_used(group) == 0 &&
-            fipc_load_relaxed(
-                &segment->arena->class_tail[fipc_load_relaxed(&group->size_class) %
-                                            FIPC_CLASS_COUNT]) != number + 1)
+            fipc_load_relaxed(&segment->arena->class_tail[fipc_load_relaxed(&group->size_class) %
+                                                          FIPC_CLASS_COUNT]) != number + 1)
             wipe_group(segment, number);
-        if (rc == -ENOENT || (fipc_load_relaxed(fipc_group_dir(segment, number)) &
-                              FIPC_GROUP_RETIRED))
+        if (rc == -ENOENT ||
+            (fipc_load_relaxed(fipc_group_dir(segment, number)) & FIPC_GROUP_RETIRED))
             retired++;
     }
     fipc_store_relaxed(&segment->arena->groups_retired, retired);
@@ -203,8 +202,8 @@ static void trim_group(struct fipc_segment *segment, struct fipc_group_shm *grou
         populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
         if (index < fipc_load_seqcst(&group->used) && populated != 0) {
             fipc_store_relaxed(&shm->populated, 0);
-            (void)fipc_os_punch(segment->fd,
-                                fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK, populated);
+            (void)fipc_os_punch(segment->fd, fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK,
+                                populated);
             fipc_fetch_add_relaxed(&arena->free_bytes, -populated);
         }
         fipc_store_release(&shm->owner, 0);

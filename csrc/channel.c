@@ -6,8 +6,7 @@
 #include "record.h"
 #include "slots.h"
 
-void fipc_channel_init(struct fipc_channel *channel, struct fipc_segment *segment,
-                       uint32_t index) {
+void fipc_channel_init(struct fipc_channel *channel, struct fipc_segment *segment, uint32_t index) {
     memset(channel, 0, sizeof(*channel));
     channel->segment = segment;
     channel->shm = fipc_segment_channel(segment, index);
@@ -100,6 +99,23 @@ FIPC_ALWAYS_INLINE bool ring_wraps(const struct fipc_channel *channel,
     return ring->size <= (UINT64_C(1) << channel->wrap_log2);
 }
 
+/* ---- the doorbell's descriptors ---- */
+
+static int bell_is_ours(const struct fipc_channel *channel, int fd) {
+    uint64_t inode, length;
+    bool sealed;
+
+    return fipc_os_memfd_stat(fd, &inode, &length, &sealed) == 0 && inode == channel->bell_inode
+               ? 0
+               : -EBADF;
+}
+
+int fipc_channel_ring(const struct fipc_channel *channel) {
+    int rc = bell_is_ours(channel, channel->bell_write_fd);
+
+    return rc < 0 ? rc : fipc_os_ring(channel->bell_write_fd);
+}
+
 /* ---- putting ---- */
 
 struct room {
@@ -116,8 +132,8 @@ static struct room ring_room(const struct fipc_channel *channel, uint64_t pos, u
 
     if (ring_wraps(channel, ring)) {
         uint64_t off = into & (ring->size - 1);
-        uint64_t first = channel->seen_read_pos > ring->base_pos ? channel->seen_read_pos
-                                                                 : ring->base_pos;
+        uint64_t first =
+            channel->seen_read_pos > ring->base_pos ? channel->seen_read_pos : ring->base_pos;
 
         if (off + bytes > ring->size)
             room.pad = ring->size - off;
@@ -159,7 +175,7 @@ static void write_link(struct fipc_channel *channel, struct fipc_put *put,
 
     if (off + fipc_record_bytes(8) > ring->size) {
         fipc_record_write(ring->data + off, (uint32_t)(ring->size - off - FIPC_RECORD_BYTES),
-                     FIPC_RECORD_PAD, 0);
+                          FIPC_RECORD_PAD, 0);
         state->pos += ring->size - off;
         off = 0;
     }
@@ -178,8 +194,8 @@ static void write_link(struct fipc_channel *channel, struct fipc_put *put,
 
 static uint64_t queued_bytes(const struct fipc_channel *channel) {
     const struct fipc_channel_shm *shm = channel->shm;
-    uint64_t put_bytes = fipc_load_acquire(
-        &shm->put_bytes.bytes[fipc_load_relaxed(&shm->put.gen) & 1]);
+    uint64_t put_bytes =
+        fipc_load_acquire(&shm->put_bytes.bytes[fipc_load_relaxed(&shm->put.gen) & 1]);
     uint64_t got_bytes;
     uint32_t gen;
 
@@ -237,8 +253,7 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
                    put->spare_ring->capacity >= bytes + 2 * FIPC_LINK_RESERVE;
             if (!link) {
                 channel->want_log2 = next_log2(channel, state.pos);
-                if (!channel->grows &&
-                    (channel->put_ring.size >> channel->max_log2) != 0)
+                if (!channel->grows && (channel->put_ring.size >> channel->max_log2) != 0)
                     return -EAGAIN;
                 return -ENOBUFS;
             }
@@ -247,7 +262,7 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
     if (fipc_unlikely(fipc_load_relaxed(&shm->put.armed)) && fipc_load_relaxed(&shm->token) == 0) {
         /* step put-token: "message => readable" must hold after every step, so the
          * byte is in the pipe before the message is published. */
-        rc = fipc_os_ring(channel->bell_write_fd);
+        rc = fipc_channel_ring(channel);
         if (rc < 0)
             return rc;
         fipc_store_relaxed(&shm->token, 1);
@@ -256,8 +271,8 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
         write_link(channel, put, &state);
     at = channel->put_ring.data;
     if (FASTIPC_BREAK_PUBLISH_FIRST) {
-        struct fipc_side_copy_shm early = {state.pos + room.pad + bytes,
-                                           state.count + put->items, state.ring};
+        struct fipc_side_copy_shm early = {state.pos + room.pad + bytes, state.count + put->items,
+                                           state.ring};
         fipc_side_publish(&shm->put, &early);
     }
     if (fipc_unlikely(room.pad != 0)) {
@@ -389,8 +404,7 @@ static int take_block(struct fipc_channel *channel, const struct fipc_record_shm
         channel->map_block = (uint32_t)ref.block;
         return rc;
     }
-    if (ref.size_bytes >
-            (fipc_load_relaxed(&got->block.shm->populated) & ~FIPC_BLOCK_LOW_MASK) ||
+    if (ref.size_bytes > (fipc_load_relaxed(&got->block.shm->populated) & ~FIPC_BLOCK_LOW_MASK) ||
         fipc_block_kind(got->block.shm) != FIPC_BLOCK_KIND_DATA)
         return -EBADMSG;
     /* step get-owner: the queue's all the same until the publish moves read_pos. */
@@ -532,11 +546,14 @@ int fipc_channel_disarm_if_empty(struct fipc_channel *channel, int64_t deadline_
     if (rc < 0)
         return rc;
     if (fipc_side_current(&shm->put).pos == fipc_side_read_pos(&shm->get)) {
-        /* step drain-token: first the word; dying in between leaves a byte too many,
-         * never one too few. */
-        fipc_store_release(&shm->token, 0);
-        rc = fipc_os_drain(channel->bell_read_fd);
-        rc = rc > 0 ? 0 : rc;
+        rc = bell_is_ours(channel, channel->bell_read_fd);
+        if (rc == 0) {
+            /* step drain-token: first the word; dying in between leaves a byte too
+             * many, never one too few. */
+            fipc_store_release(&shm->token, 0);
+            rc = fipc_os_drain(channel->bell_read_fd);
+            rc = rc > 0 ? 0 : rc;
+        }
     }
     fipc_lock_release(&shm->put.lock);
     return rc;

@@ -26,9 +26,10 @@ struct fipc_channel {
     bool grows;         /* when the largest is full: link another (else: full) */
     int bell_read_fd;   /* the doorbell's ends, or -1 */
     int bell_write_fd;
-    uint64_t maxsize;   /* items, or UINT64_MAX */
-    uint64_t max_bytes; /* bytes, or UINT64_MAX */
-    uint64_t token;     /* fork token that the caches below were filled under */
+    uint64_t bell_inode; /* of the doorbell, so that a reused number is noticed */
+    uint64_t maxsize;    /* items, or UINT64_MAX */
+    uint64_t max_bytes;  /* bytes, or UINT64_MAX */
+    uint64_t token;      /* fork token that the caches below were filled under */
     /* Under the put lock: what producers of this process know of the get side. It
      * only moves forward, so an old value errs on the safe side. */
     struct fipc_ring put_ring;
@@ -49,10 +50,10 @@ struct fipc_put {
     uint32_t data_bytes;
     uint16_t kind; /* FIPC_RECORD_* */
     uint16_t tag;
-    uint32_t items;       /* what it adds to put_count: 1, or 0 for a fragment */
-    uint64_t bytes;       /* what it counts against max_bytes */
-    uint64_t turn;        /* our send turn, or 0: refused while somebody else has one */
-    bool control;         /* may use the reserve */
+    uint32_t items;                /* what it adds to put_count: 1, or 0 for a fragment */
+    uint64_t bytes;                /* what it counts against max_bytes */
+    uint64_t turn;                 /* our send turn, or 0: refused while somebody else has one */
+    bool control;                  /* may use the reserve */
     struct fipc_block *block;      /* travels with the record, or NULL */
     struct fipc_block *spare_ring; /* a ring of want_log2 or larger, or NULL; taken
                                     * over when spare_used */
@@ -61,9 +62,9 @@ struct fipc_put {
 
 /* One record got. */
 struct fipc_got {
-    void *buffer;         /* the caller's, FIPC_INLINE_MAX bytes */
+    void *buffer; /* the caller's, FIPC_INLINE_MAX bytes */
     uint32_t buffer_bytes;
-    uint32_t length;      /* of the payload, now in buffer */
+    uint32_t length; /* of the payload, now in buffer */
     uint16_t kind;
     uint16_t tag;
     struct fipc_block block; /* FIPC_RECORD_BLOCK: ours now */
@@ -78,7 +79,9 @@ void fipc_channel_init(struct fipc_channel *channel, struct fipc_segment *segmen
 FIPC_MUST_USE int fipc_channel_enter_slow(struct fipc_channel *channel);
 FIPC_ALWAYS_INLINE int fipc_channel_enter(struct fipc_channel *channel) {
     /* Acquire: with the token come the caches that another thread renewed. */
-    return fipc_token_is_current(fipc_load_acquire(&channel->token)) ? 0 : fipc_channel_enter_slow(channel);
+    return fipc_token_is_current(fipc_load_acquire(&channel->token))
+               ? 0
+               : fipc_channel_enter_slow(channel);
 }
 
 /* Puts one record. deadline_ns is for the lock only; 0: do not wait for it. Errors:
@@ -106,14 +109,15 @@ bool fipc_channel_is_empty(const struct fipc_channel *channel);
 /* Items and bytes queued at one moment. */
 void fipc_channel_depth(const struct fipc_channel *channel, uint64_t *items, uint64_t *bytes);
 
+/* Rings the armed doorbell, under the put lock. Errors: -EBADF, the program closed or
+ * reused its descriptor; -EPIPE, nobody reads it. */
+FIPC_MUST_USE int fipc_channel_ring(const struct fipc_channel *channel);
 /* From now on the doorbell is readable whenever a record is there. `ring_fd` writes
  * to it. Errors: -ETIMEDOUT, -EINTR, -EBADMSG, those of the doorbell. */
-FIPC_MUST_USE int fipc_channel_arm(struct fipc_channel *channel, int ring_fd,
-                                   int64_t deadline_ns);
+FIPC_MUST_USE int fipc_channel_arm(struct fipc_channel *channel, int ring_fd, int64_t deadline_ns);
 /* The armed doorbell rang and nothing was there: silence it, unless something came.
  * Errors: as fipc_channel_arm(); -EPIPE, nobody writes any more. */
-FIPC_MUST_USE int fipc_channel_disarm_if_empty(struct fipc_channel *channel,
-                                               int64_t deadline_ns);
+FIPC_MUST_USE int fipc_channel_disarm_if_empty(struct fipc_channel *channel, int64_t deadline_ns);
 
 /* For tests, with both locks held: walks all records. -EBADMSG when a record, a
  * count or a block contradicts another. */
@@ -131,8 +135,7 @@ FIPC_MUST_USE int fipc_channel_lock_get(struct fipc_channel *channel, int64_t de
 /* For conn.c, which copies large records outside the lock, behind a turn. */
 /* Under the get lock: steps over pads and links; *header is the record's, *payload
  * its bytes. -EAGAIN, -EBADMSG, -ESTALE. *state is the get state at the record. */
-FIPC_MUST_USE int fipc_channel_peek(struct fipc_channel *channel,
-                                    struct fipc_side_copy_shm *state,
+FIPC_MUST_USE int fipc_channel_peek(struct fipc_channel *channel, struct fipc_side_copy_shm *state,
                                     struct fipc_record_shm *header, const uint8_t **payload);
 /* The same from a get state of the caller's instead of the one in force. */
 FIPC_MUST_USE int fipc_channel_peek_at(struct fipc_channel *channel,

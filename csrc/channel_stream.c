@@ -27,8 +27,8 @@ int fipc_channel_advance(struct fipc_channel *channel, const struct fipc_side_co
 static uint64_t room_at(const struct fipc_channel *channel, uint64_t pos, uint64_t least_bytes,
                         uint64_t most_bytes, struct fipc_room *room) {
     const struct fipc_ring *ring = &channel->put_ring;
-    uint64_t first = channel->seen_read_pos > ring->base_pos ? channel->seen_read_pos
-                                                             : ring->base_pos;
+    uint64_t first =
+        channel->seen_read_pos > ring->base_pos ? channel->seen_read_pos : ring->base_pos;
     uint64_t taken = pos - first + FIPC_LINK_RESERVE + FIPC_RECORD_BYTES;
     uint64_t off = (pos - ring->base_pos) & (ring->size - 1);
     uint64_t bytes = ring->size - off - FIPC_RECORD_BYTES;
@@ -77,7 +77,7 @@ static int commit_locked(struct fipc_channel *channel, const struct fipc_room *r
         return -EBUSY;
     if (fipc_unlikely(fipc_load_relaxed(&shm->put.armed)) && fipc_load_relaxed(&shm->token) == 0) {
         /* step put-token, as in channel.c: readable before published. */
-        rc = fipc_os_ring(channel->bell_write_fd);
+        rc = fipc_channel_ring(channel);
         if (rc < 0)
             return rc;
         fipc_store_relaxed(&shm->token, 1);

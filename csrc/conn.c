@@ -4,7 +4,6 @@
 #include "conn_internal.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -93,6 +92,8 @@ static int connect_end(struct fipc_conn *conn, uint32_t end, int read_fd, int wr
     conn->writable = write_fd >= 0;
     conn->read_fd = conn->in.bell_read_fd = read_fd;
     conn->write_fd = conn->out.bell_write_fd = write_fd;
+    conn->in.bell_inode = conn->read_inode;
+    conn->out.bell_inode = conn->write_inode;
     conn->seen_close_epoch = fipc_load_acquire(&conn->out.shm->close_epoch);
     return 0;
 }
@@ -181,9 +182,6 @@ err_pipes:
     return rc;
 }
 
-/* Wakes all who sleep on a word of the segment, here and elsewhere. */
-static void wake_all(uint32_t *word) { (void)fipc_os_wake_word(word, INT_MAX); }
-
 void fipc_conn_shut(struct fipc_conn *conn) {
     /* S1, pairs with the sleepers' look at it after they marked themselves; one who
      * sleeps all the same looks again after his slice. */
@@ -193,11 +191,11 @@ void fipc_conn_shut(struct fipc_conn *conn) {
         int rc = fipc_conn_ring_in(conn);
 
         (void)rc;
-        wake_all(fipc_turn_word(&conn->in.shm->recv_turn));
+        fipc_sleepers_wake_all(&conn->in.shm->recv_turn_sleepers);
     }
     if (conn->writable) {
-        wake_all(&conn->out.shm->get.gen);
-        wake_all(fipc_turn_word(&conn->out.shm->send_turn));
+        fipc_sleepers_wake_all(&conn->out.shm->get.sleepers);
+        fipc_sleepers_wake_all(&conn->out.shm->send_turn_sleepers);
     }
 }
 
@@ -218,8 +216,7 @@ void fipc_conn_close(struct fipc_conn *conn) {
         /* The descriptor first: who sees the new epoch looks for readers, and must
          * not find us. */
         (void)fipc_fetch_add_seqcst(&conn->in.shm->close_epoch, 1);
-        if (fipc_load_seqcst(&conn->in.shm->get.sleepers) != 0)
-            wake_all(&conn->in.shm->get.gen);
+        fipc_sleepers_wake_all(&conn->in.shm->get.sleepers);
     }
     fipc_segment_close(&conn->segment);
     free(conn);
@@ -243,8 +240,7 @@ int fipc_conn_enter_slow(struct fipc_conn *conn) {
 
 bool fipc_conn_spin(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,
                     int64_t deadline_ns) {
-    struct fipc_spin mine = {fipc_load_relaxed(&spin->budget_ns),
-                             fipc_load_relaxed(&spin->misses)};
+    struct fipc_spin mine = {fipc_load_relaxed(&spin->budget_ns), fipc_load_relaxed(&spin->misses)};
     bool moved = fipc_spin_while(&mine, word, seen, deadline_ns);
 
     fipc_store_relaxed(&spin->budget_ns, mine.budget_ns);
@@ -264,16 +260,16 @@ int64_t fipc_slice_until(struct fipc_waiting *waiting, int64_t first_ns, int64_t
 
 int fipc_turn_wait(struct fipc_conn *conn, uint64_t *turn, uint64_t seen, uint32_t *sleepers,
                    struct fipc_waiting *waiting, int64_t deadline_ns) {
+    uint32_t mark = fipc_sleepers_mark(sleepers);
     int rc;
 
-    fipc_sleepers_mark(sleepers); /* W2, pairs with W1 in fipc_turn_release */
     if (fipc_load_seqcst(turn) != seen)
         return 0;
     if (fipc_load_seqcst(&conn->shut) != 0)
         return -EBADF;
-    rc = fipc_os_wait_word(fipc_turn_word(turn), (uint32_t)seen,
-                           fipc_slice_until(waiting, TURN_SLICE_FIRST_NS, TURN_SLICE_LAST_NS,
-                                            deadline_ns));
+    rc = fipc_sleepers_wait(
+        sleepers, mark,
+        fipc_slice_until(waiting, TURN_SLICE_FIRST_NS, TURN_SLICE_LAST_NS, deadline_ns));
     if (rc != -ETIMEDOUT)
         return rc;
     rc = fipc_slots_is_alive(&conn->segment, FIPC_OWNER_SLOT(seen), FIPC_OWNER_GEN(seen));
@@ -286,7 +282,7 @@ int fipc_turn_wait(struct fipc_conn *conn, uint64_t *turn, uint64_t seen, uint32
 
 void fipc_turn_release(uint64_t *turn, uint64_t owner, uint32_t *sleepers) {
     if (fipc_cas64_seqcst(turn, owner, 0))
-        fipc_sleepers_wake(sleepers, fipc_turn_word(turn));
+        fipc_sleepers_wake(sleepers);
 }
 
 /* ---- fileno() ---- */

@@ -27,15 +27,15 @@ struct fipc_conn {
     bool writable;
     uint32_t end; /* 0 or 1 */
     /* Process-local; everything below starts anew after a fork. */
-    uint64_t token;       /* fork token that the rest was filled under */
-    uint64_t read_inode;  /* of the pipes, so that a reused number is noticed */
+    uint64_t token;      /* fork token that the rest was filled under */
+    uint64_t read_inode; /* of the pipes, so that a reused number is noticed */
     uint64_t write_inode;
-    uint32_t shut;        /* 1: whoever sleeps in here shall return -EBADF */
+    uint32_t shut;             /* 1: whoever sleeps in here shall return -EBADF */
     uint32_t seen_close_epoch; /* at the last look for a reader */
     int64_t looked_ns;         /* when that was */
-    uint64_t send_thread; /* who of our threads holds our send turn; under the put lock */
-    uint64_t recv_thread; /* the same for the receive turn; 0: nobody, see kept */
-    uint32_t rang;        /* hint: the doorbell holds a byte that may be taken out */
+    uint64_t send_thread;      /* who of our threads holds our send turn; under the put lock */
+    uint64_t recv_thread;      /* the same for the receive turn; 0: nobody, see kept */
+    uint32_t rang;             /* hint: the doorbell holds a byte that may be taken out */
     struct fipc_spin send_spin;
     struct fipc_spin recv_spin;
     /* An interrupted receiver's part, which the next receive goes on with; under the
@@ -58,15 +58,15 @@ struct fipc_conn_send {
 
 /* A message on its way in; zero it before the first call for a message. */
 struct fipc_conn_recv {
-    uint64_t size; /* of the message, in bytes */
-    uint16_t tag;  /* the sender's */
-    bool whole;    /* it lies in the small buffer: no fipc_conn_recv_into() */
-    bool drained;  /* we took the doorbell's byte out, perhaps another reader's */
-    bool begun;    /* its first fragment was taken out of the ring */
+    uint64_t size;      /* of the message, in bytes */
+    uint16_t tag;       /* the sender's */
+    bool whole;         /* it lies in the small buffer: no fipc_conn_recv_into() */
+    bool drained;       /* we took the doorbell's byte out, perhaps another reader's */
+    bool begun;         /* its first fragment was taken out of the ring */
     uint64_t dead_turn; /* a receive turn whose owner was found dead */
-    uint64_t owner;    /* FIPC_OWNER of who holds the receive turn for it; 0: nobody */
-    uint64_t received; /* bytes received so far */
-    uint8_t *kept;     /* an earlier call's part of it, to be copied first */
+    uint64_t owner;     /* FIPC_OWNER of who holds the receive turn for it; 0: nobody */
+    uint64_t received;  /* bytes received so far */
+    uint8_t *kept;      /* an earlier call's part of it, to be copied first */
     struct fipc_waiting waiting;
 };
 
@@ -145,8 +145,7 @@ FIPC_MUST_USE int fipc_conn_recv_into(struct fipc_conn *conn, void *buffer, int6
 /* An exception goes through the receiver: keeps what `buffer` (NULL: nothing was
  * received into one yet) has of the message, for this process's next receive. 0, or
  * -ENOMEM: the message was dropped. Blocks for the get lock only. */
-int fipc_conn_recv_keep(struct fipc_conn *conn, const void *buffer,
-                        struct fipc_conn_recv *state);
+int fipc_conn_recv_keep(struct fipc_conn *conn, const void *buffer, struct fipc_conn_recv *state);
 
 /* Gives the message up; the next receiver skips the rest of it. */
 void fipc_conn_recv_drop(struct fipc_conn *conn, struct fipc_conn_recv *state);

@@ -15,8 +15,7 @@ FIPC_ALWAYS_INLINE int fipc_conn_enter(struct fipc_conn *conn, struct fipc_chann
     rc = fipc_channel_enter(channel);
     if (fipc_unlikely(rc < 0))
         return rc;
-    return fipc_token_is_current(fipc_load_acquire(&conn->token)) ? 0
-                                                                  : fipc_conn_enter_slow(conn);
+    return fipc_token_is_current(fipc_load_acquire(&conn->token)) ? 0 : fipc_conn_enter_slow(conn);
 }
 
 /* This thread, among those of the process; never 0. */
@@ -29,12 +28,6 @@ FIPC_ALWAYS_INLINE uint64_t fipc_conn_thread(void) {
 /* The spins' numbers are hints that threads share. */
 bool fipc_conn_spin(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,
                     int64_t deadline_ns);
-
-/* The half of a turn's word that names the slot: the futex word of who waits for it. */
-FIPC_ALWAYS_INLINE uint32_t *fipc_turn_word(uint64_t *turn) {
-    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half comes first");
-    return (uint32_t *)(void *)turn;
-}
 
 /* Sleeps until *turn may be no more `seen`: 0, look again; 1, its owner is dead;
  * -EINTR, -ETIMEDOUT, -EBADMSG, -EBADF. */

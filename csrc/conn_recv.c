@@ -46,9 +46,9 @@ static void after_taking(struct fipc_conn *conn, const struct taken *taken) {
         fipc_block_release(&conn->segment, &taken->drained);
     /* W1, pairs with W2 in wait_for_room() of conn_send.c. Not for every record: a
      * sender that is woken should find room for many. Below half, each one wakes. */
-    if (fipc_unlikely(fipc_load_seqcst(&shm->get.sleepers) != 0) &&
+    if (fipc_unlikely(fipc_sleepers_any(&shm->get.sleepers)) &&
         fipc_side_read_pos(&shm->put) - taken->read_pos <= taken->ring_bytes / 2)
-        fipc_sleepers_wake(&shm->get.sleepers, &shm->get.gen);
+        fipc_sleepers_wake(&shm->get.sleepers);
     /* In the middle of a message the doorbell is left alone: more comes. */
     if (fipc_unlikely(fipc_load_relaxed(&shm->put.armed)) && taken->whole &&
         fipc_channel_is_empty(&conn->in)) {
@@ -195,8 +195,7 @@ static void pass_bell_on(struct fipc_conn *conn, struct fipc_conn_recv *state) {
     if (fipc_likely(!state->drained))
         return;
     state->drained = false;
-    if (fipc_load_seqcst(&conn->in.shm->put.sleepers) != 0 &&
-        !fipc_channel_is_empty(&conn->in)) {
+    if (fipc_sleepers_any(&conn->in.shm->put.sleepers) && !fipc_channel_is_empty(&conn->in)) {
         rc = fipc_conn_ring_in(conn);
         (void)rc;
     }
@@ -216,7 +215,7 @@ static int silence(struct fipc_conn *conn, struct fipc_conn_recv *state, int64_t
         if (rc > 0) {
             /* It may have been for another reader, whose mark is gone: ring again. */
             state->drained = true;
-            fipc_sleepers_mark(&conn->in.shm->put.sleepers);
+            (void)fipc_sleepers_mark(&conn->in.shm->put.sleepers);
         }
     }
     return rc < 0 && rc != -EPIPE ? rc : 0;
@@ -241,7 +240,8 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
     if (rc < 0)
         return rc;
     if (sleeps) {
-        fipc_sleepers_mark(&put->sleepers); /* W2, pairs with W1 in wake_readers() */
+        /* W2, pairs with W1 in wake_readers(), which rings the doorbell instead. */
+        (void)fipc_sleepers_mark(&put->sleepers);
         until_ns = fipc_waiting_until(&state->waiting, deadline_ns);
         if (until_ns - now_ns > longest_ns)
             until_ns = now_ns + longest_ns;
@@ -268,8 +268,8 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
 /* Waits for the receive turn of `turn`. */
 static int wait_for_turn(struct fipc_conn *conn, uint64_t turn, struct fipc_conn_recv *state,
                          int64_t deadline_ns) {
-    int rc = fipc_turn_wait(conn, &conn->in.shm->recv_turn, turn,
-                            &conn->in.shm->recv_turn_sleepers, &state->waiting, deadline_ns);
+    int rc = fipc_turn_wait(conn, &conn->in.shm->recv_turn, turn, &conn->in.shm->recv_turn_sleepers,
+                            &state->waiting, deadline_ns);
 
     if (rc == 1) {
         state->dead_turn = turn;
@@ -285,8 +285,7 @@ static void end_turn(struct fipc_conn *conn, struct fipc_conn_recv *state) {
     state->kept = NULL;
     /* Before the turn can be another thread's. */
     fipc_store_relaxed(&conn->recv_thread, 0);
-    fipc_turn_release(&conn->in.shm->recv_turn, state->owner,
-                      &conn->in.shm->recv_turn_sleepers);
+    fipc_turn_release(&conn->in.shm->recv_turn, state->owner, &conn->in.shm->recv_turn_sleepers);
     state->owner = 0;
 }
 
@@ -433,8 +432,7 @@ int fipc_conn_recv_into(struct fipc_conn *conn, void *buffer, int64_t deadline_n
 
         rc = recv_step(conn, buffer, lock_deadline_ns, state);
         if (rc == 0 && state->owner == 0) {
-            fipc_sleepers_wake(&conn->in.shm->recv_turn_sleepers,
-                               fipc_turn_word(&conn->in.shm->recv_turn));
+            fipc_sleepers_wake(&conn->in.shm->recv_turn_sleepers);
             pass_bell_on(conn, state);
             return 0;
         }
@@ -448,8 +446,7 @@ int fipc_conn_recv_into(struct fipc_conn *conn, void *buffer, int64_t deadline_n
     return rc;
 }
 
-int fipc_conn_recv_keep(struct fipc_conn *conn, const void *buffer,
-                        struct fipc_conn_recv *state) {
+int fipc_conn_recv_keep(struct fipc_conn *conn, const void *buffer, struct fipc_conn_recv *state) {
     uint8_t *kept = state->kept;
 
     if (state->owner == 0 || state->owner != conn->segment.owner)
@@ -475,8 +472,7 @@ int fipc_conn_recv_keep(struct fipc_conn *conn, const void *buffer,
     state->owner = 0;
     /* K1, release, pairs with K2 in look_locked(): from here on it is anybody's. */
     fipc_store_release(&conn->recv_thread, 0);
-    fipc_sleepers_wake(&conn->in.shm->recv_turn_sleepers,
-                       fipc_turn_word(&conn->in.shm->recv_turn));
+    fipc_sleepers_wake(&conn->in.shm->recv_turn_sleepers);
     return 0;
 }
 

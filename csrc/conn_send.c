@@ -51,10 +51,9 @@ static int wake_readers(struct fipc_conn *conn) {
     struct fipc_side_shm *put = &conn->out.shm->put;
     int rc;
 
-    /* W1, pairs with W2 in wait_for_record() of conn_recv.c. */
-    if (fipc_likely(fipc_load_seqcst(&put->sleepers) == 0))
+    if (fipc_likely(!fipc_sleepers_any(&put->sleepers)))
         return 0;
-    (void)fipc_exchange_seqcst(&put->sleepers, 0);
+    fipc_sleepers_clear(&put->sleepers);
     /* Armed: the token's byte is there already, or whoever armed it just now rang. */
     if (fipc_load_relaxed(&put->armed))
         return 0;
@@ -91,17 +90,19 @@ static int wait_for_room(struct fipc_conn *conn, uint32_t seen, struct fipc_conn
                          int64_t deadline_ns) {
     struct fipc_side_shm *get = &conn->out.shm->get;
     int64_t now_ns;
+    uint32_t mark;
     int rc;
 
     if (fipc_conn_spin(&conn->send_spin, &get->gen, seen, deadline_ns))
         return 0;
+    mark = fipc_sleepers_mark(&get->sleepers);
+    if (fipc_load_seqcst(&get->gen) != seen)
+        return 0;
     if (fipc_load_seqcst(&conn->shut) != 0)
         return -EBADF;
-    fipc_sleepers_mark(&get->sleepers);
-    /* The wait itself is the second look. */
-    rc = fipc_os_wait_word(&get->gen, seen,
-                           fipc_slice_until(&state->waiting, ROOM_SLICE_FIRST_NS,
-                                            ROOM_SLICE_LAST_NS, deadline_ns));
+    rc = fipc_sleepers_wait(
+        &get->sleepers, mark,
+        fipc_slice_until(&state->waiting, ROOM_SLICE_FIRST_NS, ROOM_SLICE_LAST_NS, deadline_ns));
     if (rc != -ETIMEDOUT)
         return rc;
     now_ns = fipc_os_now_ns();
@@ -131,18 +132,15 @@ static int take_turn(struct fipc_conn *conn, uint64_t dead, int64_t deadline_ns,
 static void end_turn(struct fipc_conn *conn, struct fipc_conn_send *state) {
     /* Before the turn can be another thread's. */
     fipc_store_relaxed(&conn->send_thread, 0);
-    fipc_turn_release(&conn->out.shm->send_turn, state->owner,
-                      &conn->out.shm->send_turn_sleepers);
+    fipc_turn_release(&conn->out.shm->send_turn, state->owner, &conn->out.shm->send_turn_sleepers);
     state->owner = 0;
 }
 
 /* Says that the fragments before it belong to nothing. Where that cannot be said now, the
  * next message's beginning, or a turn that nobody has, says the same. */
 static void put_abandon(struct fipc_conn *conn, bool control) {
-    struct fipc_put put = {.kind = FIPC_RECORD_ABANDON,
-                           .data = "",
-                           .turn = conn->segment.owner,
-                           .control = control};
+    struct fipc_put put = {
+        .kind = FIPC_RECORD_ABANDON, .data = "", .turn = conn->segment.owner, .control = control};
     int64_t deadline_ns = fipc_os_now_ns() + ABANDON_NS;
     int rc;
 
@@ -265,8 +263,8 @@ static int put_fragment(struct fipc_conn *conn, const uint8_t *data, uint64_t si
 }
 
 /* The same without a copy under the lock. */
-static int stream_fragment(struct fipc_conn *conn, const uint8_t *data, uint64_t size,
-                           uint16_t tag, int64_t deadline_ns, struct fipc_conn_send *state) {
+static int stream_fragment(struct fipc_conn *conn, const uint8_t *data, uint64_t size, uint16_t tag,
+                           int64_t deadline_ns, struct fipc_conn_send *state) {
     uint64_t left = size - state->sent;
     struct fipc_put put = {.kind = FIPC_RECORD_MIDDLE, .tag = tag, .turn = state->owner};
     struct fipc_room room;
@@ -291,8 +289,7 @@ static int stream_fragment(struct fipc_conn *conn, const uint8_t *data, uint64_t
     state->sent += room.bytes;
     if (put.items != 0) {
         state->owner = 0;
-        fipc_sleepers_wake(&conn->out.shm->send_turn_sleepers,
-                           fipc_turn_word(&conn->out.shm->send_turn));
+        fipc_sleepers_wake(&conn->out.shm->send_turn_sleepers);
     }
     return 0;
 }

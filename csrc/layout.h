@@ -45,11 +45,10 @@ struct fipc_side_copy_shm {
  * publishes it with one release store of gen. Exactly one cache line. */
 struct fipc_side_shm {
     uint32_t lock;                     /* lock word, see lock.h */
-    uint32_t gen;                      /* written by the lock's owner; futex word of the
-                                        * other side's sleepers */
+    uint32_t gen;                      /* written by the lock's owner */
     struct fipc_side_copy_shm copy[2]; /* written by the lock's owner, read by all */
-    uint32_t sleepers;                 /* 0 none, 1 one, 2 maybe more: those of the OTHER
-                                        * side who wait for gen to move */
+    uint32_t sleepers;                 /* see wait.h: those of the OTHER side who wait for
+                                        * gen to move; a futex word */
     uint32_t armed;                    /* put side: 1 once fileno() was asked for;
                                         * written under the put lock, never cleared */
 };
@@ -71,9 +70,9 @@ struct fipc_channel_shm {
     uint32_t late_wakes;  /* rechecks that found something; only for diagnosis */
     uint32_t recoveries;  /* locks taken over from the dead */
     uint32_t spare[4];
-    uint64_t send_turn; /* owner word of who sends a message in fragments, or 0 */
-    uint64_t recv_turn; /* owner word of who receives one, or 0 */
-    uint32_t send_turn_sleepers; /* as sleepers above, for the turns' words */
+    uint64_t send_turn;          /* owner word of who sends a message in fragments, or 0 */
+    uint64_t recv_turn;          /* owner word of who receives one, or 0 */
+    uint32_t send_turn_sleepers; /* as sleepers above: those who wait for the turns */
     uint32_t recv_turn_sleepers;
     uint64_t spare_turn[5];
 };
@@ -131,11 +130,11 @@ struct fipc_group_shm {
 /* Block numbers: group * 128 + index; 0 is the first ring. */
 #define FIPC_BLOCK_ID(group, index) ((uint32_t)(group) * 128 + (uint32_t)(index))
 #define FIPC_BLOCK_GROUP(id) ((id) >> 7)
-#define FIPC_BLOCK_INDEX(id) ((id)&127)
+#define FIPC_BLOCK_INDEX(id) ((id) & 127)
 
 /* Owner words of blocks and turns. */
 #define FIPC_OWNER(slot, gen) (((uint64_t)(gen) << 16) | (uint64_t)((slot) + 1))
-#define FIPC_OWNER_SLOT(word) ((uint32_t)((word)&0xffff) - 1)
+#define FIPC_OWNER_SLOT(word) ((uint32_t)((word) & 0xffff) - 1)
 #define FIPC_OWNER_GEN(word) ((uint32_t)((word) >> 16))
 
 /* Ring references: the block, and a count of links that tells two uses apart. */
@@ -147,10 +146,10 @@ struct fipc_group_shm {
  * copy.pos is the end of the space given out, copy.count the number of groups. */
 struct fipc_arena_shm {
     struct fipc_side_shm state;
-    uint64_t free_bytes; /* hint: bytes with memory behind them in free blocks */
-    uint32_t allocs;     /* hint: allocations so far; trimming waits until it rests */
-    uint32_t trim_due;   /* hint: free_bytes passed the limit */
-    uint32_t sweep_due;  /* hint: somebody was found dead since the hints were rebuilt */
+    uint64_t free_bytes;     /* hint: bytes with memory behind them in free blocks */
+    uint32_t allocs;         /* hint: allocations so far; trimming waits until it rests */
+    uint32_t trim_due;       /* hint: free_bytes passed the limit */
+    uint32_t sweep_due;      /* hint: somebody was found dead since the hints were rebuilt */
     uint32_t groups_retired; /* hint: groups whose page was given back */
     uint64_t spare[4];
     int32_t class_free[FIPC_CLASS_COUNT];  /* hint: free blocks of the class */
@@ -168,12 +167,12 @@ struct fipc_header_shm {
     uint64_t max_bytes; /* bytes, or 0 */
     uint32_t slot_high; /* slots ever used; grows by compare and swap */
     uint32_t flags;
-    char label[64]; /* UTF-8, zero-terminated */
+    char label[64];      /* UTF-8, zero-terminated */
     uint64_t done_count; /* task_done() calls; grows by compare and swap */
-    uint32_t done_gen;   /* bumped when nothing is unfinished; futex word of join() */
-    uint32_t done_sleepers; /* as fipc_side_shm.sleepers */
-    uint32_t lent;       /* handles pickled outside of spawning; fetch-and-add */
-    uint32_t claimed;    /* how many of them were unpickled; fetch-and-add */
+    uint32_t spare_word;
+    uint32_t done_sleepers; /* as fipc_side_shm.sleepers: those in join() */
+    uint32_t lent;          /* handles pickled outside of spawning; fetch-and-add */
+    uint32_t claimed;       /* how many of them were unpickled; fetch-and-add */
     uint64_t spare[6];
 };
 

@@ -28,6 +28,7 @@ static int64_t lock_deadline(int64_t deadline_ns) {
 static void connect_channel(struct fipc_queue *queue) {
     fipc_channel_init(&queue->channel, &queue->segment, 0);
     queue->channel.bell_read_fd = queue->channel.bell_write_fd = queue->doorbell_fd;
+    queue->channel.bell_inode = queue->doorbell_inode;
 }
 
 int fipc_queue_create(const struct fipc_queue_config *config, struct fipc_queue **out) {
@@ -112,11 +113,12 @@ void fipc_queue_close(struct fipc_queue *queue) {
 void fipc_queue_cancel(struct fipc_queue *queue) {
     struct fipc_channel_shm *shm = queue->channel.shm;
 
-    fipc_store_release(&queue->closing, 1);
+    /* C1, pairs with the sleepers' look at it after they marked themselves. */
+    (void)fipc_exchange_seqcst(&queue->closing, 1);
     /* Wakes other processes' sleepers too; they look and sleep again. */
-    (void)fipc_os_wake_word(&shm->put.gen, INT32_MAX);
-    (void)fipc_os_wake_word(&shm->get.gen, INT32_MAX);
-    (void)fipc_os_wake_word(&queue->segment.header->done_gen, INT32_MAX);
+    fipc_sleepers_wake_all(&shm->put.sleepers);
+    fipc_sleepers_wake_all(&shm->get.sleepers);
+    fipc_sleepers_wake_all(&queue->segment.header->done_sleepers);
 }
 
 /* ---- putting ---- */
@@ -138,7 +140,7 @@ int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size
         return -EBUSY;
     rc = fipc_channel_put(channel, &put, 0);
     if (fipc_likely(rc == 0))
-        fipc_sleepers_wake(&channel->shm->put.sleepers, &channel->shm->put.gen);
+        fipc_sleepers_wake(&channel->shm->put.sleepers);
     return rc;
 }
 
@@ -152,19 +154,18 @@ static int wait_for_room(struct fipc_queue *queue, struct fipc_waiting *waiting,
 
     if (fipc_os_now_ns() >= deadline_ns)
         return -ETIMEDOUT;
-    if (waiting->rounds == 0 && !waiting->seen_valid &&
+    if (waiting->rounds == 0 && !waiting->mark_is_set &&
         fipc_spin_while(&queue->put_spin, &get->gen, seen, deadline_ns))
         return 0;
-    if (waiting->seen_valid && waiting->seen == seen) {
-        /* Marked, looked again, and nothing has moved since: sleep. */
-        waiting->seen_valid = 0;
+    if (waiting->mark_is_set) {
+        /* Marked and looked again. */
+        waiting->mark_is_set = 0;
         until_ns = fipc_waiting_until(waiting, deadline_ns);
-        rc = fipc_os_wait_word(&get->gen, seen, until_ns);
+        rc = fipc_sleepers_wait(&get->sleepers, waiting->mark, until_ns);
         return rc == -ETIMEDOUT ? (until_ns >= deadline_ns ? 0 : -EINTR) : rc;
     }
-    fipc_sleepers_mark(&get->sleepers);
-    waiting->seen = seen;
-    waiting->seen_valid = 1;
+    waiting->mark = fipc_sleepers_mark(&get->sleepers);
+    waiting->mark_is_set = 1;
     return 0;
 }
 
@@ -243,13 +244,13 @@ int fipc_queue_put(struct fipc_queue *queue, const void *data, uint64_t size_byt
     rc = put_once(queue, &put, deadline_ns, putting);
     if (rc == 0) {
         putting->block.shm = NULL; /* the queue's now */
-        fipc_sleepers_wake(&channel->shm->put.sleepers, &channel->shm->put.gen);
+        fipc_sleepers_wake(&channel->shm->put.sleepers);
         /* Having slept for room, pass the wake on if there is room for more. */
         if (putting->waiting.rounds != 0)
-            fipc_sleepers_wake(&channel->shm->get.sleepers, &channel->shm->get.gen);
+            fipc_sleepers_wake(&channel->shm->get.sleepers);
         fipc_arena_trim(&queue->segment);
     } else if (rc != -EINTR && putting->waiting.rounds != 0) {
-        fipc_sleepers_wake(&channel->shm->get.sleepers, &channel->shm->get.gen);
+        fipc_sleepers_wake(&channel->shm->get.sleepers);
     }
     return rc;
 }
@@ -273,7 +274,7 @@ int fipc_queue_try_get(struct fipc_queue *queue, struct fipc_got *got) {
     got->block.shm = NULL;
     rc = fipc_channel_get(channel, got, 0);
     if (fipc_likely(rc == 0))
-        fipc_sleepers_wake(&channel->shm->get.sleepers, &channel->shm->get.gen);
+        fipc_sleepers_wake(&channel->shm->get.sleepers);
     else
         got->block.shm = NULL;
     return rc;
@@ -284,6 +285,7 @@ static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
                          int64_t deadline_ns) {
     struct fipc_side_shm *put = &queue->channel.shm->put;
     uint32_t seen = fipc_load_seqcst(&put->gen);
+    uint32_t mark;
     int64_t until_ns;
     int rc;
 
@@ -291,15 +293,13 @@ static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
         return 0;
     if (fipc_os_now_ns() >= deadline_ns)
         return -ETIMEDOUT;
-    if (waiting->rounds == 0 &&
-        fipc_spin_while(&queue->get_spin, &put->gen, seen, deadline_ns))
+    if (waiting->rounds == 0 && fipc_spin_while(&queue->get_spin, &put->gen, seen, deadline_ns))
         return 0;
-    fipc_sleepers_mark(&put->sleepers);
-    seen = fipc_load_seqcst(&put->gen);
-    if (!fipc_channel_is_empty(&queue->channel))
+    mark = fipc_sleepers_mark(&put->sleepers);
+    if (!fipc_channel_is_empty(&queue->channel) || fipc_load_seqcst(&queue->closing))
         return 0;
     until_ns = fipc_waiting_until(waiting, deadline_ns);
-    rc = fipc_os_wait_word(&put->gen, seen, until_ns);
+    rc = fipc_sleepers_wait(&put->sleepers, mark, until_ns);
     if (rc == -ETIMEDOUT) {
         fipc_arena_trim(&queue->segment);
         if (!fipc_channel_is_empty(&queue->channel))
@@ -339,13 +339,13 @@ int fipc_queue_get(struct fipc_queue *queue, struct fipc_got *got, int64_t deadl
         if (rc < 0) {
             /* Whoever was woken and takes nothing passes the wake on. */
             if (waiting->rounds != 0 && !fipc_channel_is_empty(channel))
-                fipc_sleepers_wake(&shm->put.sleepers, &shm->put.gen);
+                fipc_sleepers_wake(&shm->put.sleepers);
             return rc;
         }
     }
-    fipc_sleepers_wake(&shm->get.sleepers, &shm->get.gen);
+    fipc_sleepers_wake(&shm->get.sleepers);
     if (waiting->rounds != 0 && !fipc_channel_is_empty(channel))
-        fipc_sleepers_wake(&shm->put.sleepers, &shm->put.gen);
+        fipc_sleepers_wake(&shm->put.sleepers);
     return 0;
 }
 
@@ -374,24 +374,18 @@ int fipc_queue_task_done(struct fipc_queue *queue) {
         if (done >= put)
             return -ERANGE;
     } while (!fipc_cas64_seqcst(&header->done_count, done, done + 1));
-    if (done + 1 == put) {
-        /* Dying before the next store costs join() its recheck interval. */
-        (void)fipc_fetch_add_seqcst(&header->done_gen, 1);
-        if (fipc_load_seqcst(&header->done_sleepers) != 0) {
-            fipc_store_release(&header->done_sleepers, 0);
-            (void)fipc_os_wake_word(&header->done_gen, INT32_MAX);
-        }
-    }
+    /* Dying before this costs join() its recheck interval. */
+    if (done + 1 == put)
+        fipc_sleepers_wake_all(&header->done_sleepers);
     return 0;
 }
 
-int fipc_queue_join(struct fipc_queue *queue, int64_t deadline_ns,
-                    struct fipc_waiting *waiting) {
+int fipc_queue_join(struct fipc_queue *queue, int64_t deadline_ns, struct fipc_waiting *waiting) {
     struct fipc_header_shm *header = queue->segment.header;
 
     for (;;) {
-        uint32_t seen = fipc_load_seqcst(&header->done_gen);
         int64_t until_ns;
+        uint32_t mark;
         int rc;
 
         if (fipc_queue_unfinished(queue) == 0)
@@ -400,11 +394,11 @@ int fipc_queue_join(struct fipc_queue *queue, int64_t deadline_ns,
             return -ECANCELED;
         if (fipc_os_now_ns() >= deadline_ns)
             return -ETIMEDOUT;
-        fipc_sleepers_mark(&header->done_sleepers);
-        if (fipc_queue_unfinished(queue) == 0)
-            return 0;
+        mark = fipc_sleepers_mark(&header->done_sleepers);
+        if (fipc_queue_unfinished(queue) == 0 || fipc_load_seqcst(&queue->closing))
+            continue;
         until_ns = fipc_waiting_until(waiting, deadline_ns);
-        rc = fipc_os_wait_word(&header->done_gen, seen, until_ns);
+        rc = fipc_sleepers_wait(&header->done_sleepers, mark, until_ns);
         if (rc == -EINTR || (rc == -ETIMEDOUT && until_ns < deadline_ns))
             return -EINTR;
     }

@@ -10,10 +10,13 @@
 
 #include "slots.h"
 
-/* Recursive: a sweep under it may have to map a chunk. */
-static pthread_mutex_t process_mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static pthread_mutex_t process_mutex = PTHREAD_MUTEX_INITIALIZER;
+/* How often this thread holds it: a sweep under it may have to map a chunk. Not a
+ * recursive mutex, since a forked child may not unlock that. */
+static __thread int process_depth;
 static pthread_once_t process_once = PTHREAD_ONCE_INIT;
-static uint64_t process_epoch; /* under process_mutex */
+static uint64_t process_epoch; /* by who renews the token */
+#define TOKEN_PENDING UINT64_MAX
 static uint64_t no_token_page; /* until there is one: no token is current */
 uint64_t *fipc_fork_token_page = &no_token_page;
 
@@ -23,13 +26,24 @@ const char *fipc_limit_name(void) { return limit_name ? limit_name : "memory"; }
 
 void fipc_set_limit_name(const char *name) { limit_name = name; }
 
-static void before_fork(void) { (void)pthread_mutex_lock(&process_mutex); }
+static void lock_process(void) {
+    if (process_depth++ == 0)
+        (void)pthread_mutex_lock(&process_mutex);
+}
 
-static void after_fork_in_parent(void) { (void)pthread_mutex_unlock(&process_mutex); }
+static void unlock_process(void) {
+    if (--process_depth == 0)
+        (void)pthread_mutex_unlock(&process_mutex);
+}
 
-/* The owner that pthread knows is the parent's thread: start anew. */
+static void renew_token(void) {
+    /* F1, pairs with F2: the mutex is ready. */
+    fipc_store_release(fipc_fork_token_page, ++process_epoch);
+}
+
 static void after_fork_in_child(void) {
-    process_mutex = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+    renew_token();
+    unlock_process();
 }
 
 static void process_start(void) {
@@ -37,21 +51,33 @@ static void process_start(void) {
 
     if (page != NULL)
         fipc_fork_token_page = page;
-    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    renew_token();
+    (void)pthread_atfork(lock_process, unlock_process, after_fork_in_child);
+}
+
+/* In a child whose fork ran no handlers (clone by hand): the mutex may be left locked
+ * by a thread that exists only in the parent. One thread starts anew, others wait. */
+static void start_anew(void) {
+    if (fipc_cas64_seqcst(fipc_fork_token_page, 0, TOKEN_PENDING)) {
+        process_mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+        process_depth = 0;
+        renew_token();
+    }
+    while (fipc_load_acquire(fipc_fork_token_page) == TOKEN_PENDING) /* F2 */
+        fipc_pause();
 }
 
 void fipc_process_lock(void) {
+    uint64_t token;
+
     (void)pthread_once(&process_once, process_start);
-    /* A fork that ran no handlers (clone by hand) may have left the mutex locked by
-     * a thread that does not exist here; the wiped token tells. */
-    if (fipc_load_relaxed(fipc_fork_token_page) == 0 && process_epoch != 0)
-        after_fork_in_child();
-    (void)pthread_mutex_lock(&process_mutex);
-    if (fipc_load_relaxed(fipc_fork_token_page) == 0)
-        fipc_store_relaxed(fipc_fork_token_page, ++process_epoch);
+    token = fipc_load_acquire(fipc_fork_token_page);
+    if (fipc_unlikely(token == 0 || token == TOKEN_PENDING))
+        start_anew();
+    lock_process();
 }
 
-void fipc_process_unlock(void) { (void)pthread_mutex_unlock(&process_mutex); }
+void fipc_process_unlock(void) { unlock_process(); }
 
 /* The chunk that holds `offset`, and where that chunk starts. */
 static uint32_t chunk_of(uint64_t offset, uint64_t *start, uint64_t *size) {
@@ -108,8 +134,7 @@ static int refresh_length(struct fipc_segment *segment) {
     return 0;
 }
 
-int fipc_segment_at(struct fipc_segment *segment, uint64_t offset, uint64_t size,
-                    void **address) {
+int fipc_segment_at(struct fipc_segment *segment, uint64_t offset, uint64_t size, void **address) {
     uint64_t start, chunk_size;
     uint32_t number;
     void *base;
@@ -168,8 +193,7 @@ static void init_channel(struct fipc_segment *segment, uint32_t index, uint64_t 
 
 /* The first group: one page of descriptors, then the channels' first rings. */
 static void init_arena(struct fipc_segment *segment, const struct fipc_segment_config *config) {
-    struct fipc_group_shm *group =
-        (struct fipc_group_shm *)(segment->chunk[0] + FIPC_OFF_SPACE);
+    struct fipc_group_shm *group = (struct fipc_group_shm *)(segment->chunk[0] + FIPC_OFF_SPACE);
     uint64_t ring_bytes = UINT64_C(1) << config->ring_log2;
     uint64_t place = FIPC_OFF_SPACE + FIPC_PAGE;
     uint32_t *dir = (uint32_t *)(segment->chunk[0] + FIPC_OFF_GROUP_DIR0);
@@ -193,8 +217,7 @@ static void init_arena(struct fipc_segment *segment, const struct fipc_segment_c
 int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_config *config) {
     static const char *const kinds[] = {"", "queue", "conn"};
     char name[120];
-    uint64_t born_bytes =
-        FIPC_PAGE + ((uint64_t)config->channel_count << config->ring_log2);
+    uint64_t born_bytes = FIPC_PAGE + ((uint64_t)config->channel_count << config->ring_log2);
     const char *limit = NULL;
     uint64_t length;
     bool sealed;
@@ -234,8 +257,7 @@ int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_
     segment->header->maxsize = config->maxsize;
     segment->header->max_bytes = config->max_bytes;
     if (config->label != NULL)
-        (void)snprintf(segment->header->label, sizeof(segment->header->label), "%s",
-                       config->label);
+        (void)snprintf(segment->header->label, sizeof(segment->header->label), "%s", config->label);
     init_arena(segment, config);
     fipc_store_release(&segment->header->magic, FIPC_MAGIC);
     return 0;
@@ -308,8 +330,7 @@ int fipc_segment_enter(struct fipc_segment *segment) {
         segment->trim_resting = 0;
         rc = fipc_slots_claim(segment);
         if (rc == 0) {
-            fipc_store_release(&segment->fork_token,
-                               fipc_load_relaxed(fipc_fork_token_page));
+            fipc_store_release(&segment->fork_token, fipc_load_relaxed(fipc_fork_token_page));
             rc = 1;
         }
     }

@@ -9,17 +9,17 @@
 #include "os.h"
 
 struct fipc_segment_config {
-    uint32_t kind;           /* FIPC_KIND_* */
-    uint32_t ring_log2;      /* size of each channel's first ring */
-    uint32_t channel_count;  /* 1 or 2 */
-    uint64_t maxsize;        /* items, 0: no limit */
-    uint64_t max_bytes;      /* bytes, 0: no limit */
-    const char *label;       /* UTF-8 or NULL; cut at 63 bytes */
+    uint32_t kind;          /* FIPC_KIND_* */
+    uint32_t ring_log2;     /* size of each channel's first ring */
+    uint32_t channel_count; /* 1 or 2 */
+    uint64_t maxsize;       /* items, 0: no limit */
+    uint64_t max_bytes;     /* bytes, 0: no limit */
+    const char *label;      /* UTF-8 or NULL; cut at 63 bytes */
 };
 
 struct fipc_segment {
-    int fd;         /* the memory file; the program may close it behind our back */
-    uint64_t inode; /* so that a reused number is noticed */
+    int fd;          /* the memory file; the program may close it behind our back */
+    uint64_t inode;  /* so that a reused number is noticed */
     uint64_t length; /* file length seen last; only grows */
     uint8_t *chunk[FIPC_CHUNK_COUNT]; /* NULL: not mapped yet; never moves */
     struct fipc_header_shm *header;

@@ -27,8 +27,7 @@ static int reserve_slot(struct fipc_segment *segment, uint32_t slot) {
 static void raise_slot_high(struct fipc_segment *segment, uint32_t slot) {
     uint32_t high = fipc_load_relaxed(&segment->header->slot_high);
 
-    while (high < slot + 1 &&
-           !fipc_cas32_seqcst(&segment->header->slot_high, high, slot + 1))
+    while (high < slot + 1 && !fipc_cas32_seqcst(&segment->header->slot_high, high, slot + 1))
         high = fipc_load_relaxed(&segment->header->slot_high);
 }
 
@@ -69,8 +68,7 @@ int fipc_slots_claim(struct fipc_segment *segment) {
         segment->slot = slot;
         segment->slot_gen = gen;
         segment->owner = FIPC_OWNER(slot, gen);
-        segment->lock_word =
-            (slot + 1) | ((gen & FIPC_LOCK_GEN_MASK) << FIPC_LOCK_SLOT_BITS);
+        segment->lock_word = (slot + 1) | ((gen & FIPC_LOCK_GEN_MASK) << FIPC_LOCK_SLOT_BITS);
         segment->slot_pin = pin;
         rc = 0;
         goto out_close;

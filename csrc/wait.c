@@ -14,15 +14,51 @@
 #define RECHECK_SECOND_NS (500 * FIPC_NS_PER_MS)
 #define RECHECK_NS (1000 * FIPC_NS_PER_MS)
 
-void fipc_sleepers_wake_slow(uint32_t *sleepers, uint32_t *word, int count) {
-    /* 1: one sleeper, which leaves nobody. 2: maybe more; stays until a wake finds
-     * nobody. A sleeper that marks itself in between saw what we published. */
-    if (fipc_cas32_seqcst(sleepers, 1, 0)) {
-        (void)fipc_os_wake_word(word, count);
+static uint32_t cleared(uint32_t word) {
+    return (word & ~FIPC_SLEEPERS_MASK) + FIPC_SLEEPERS_CLEARED;
+}
+
+uint32_t fipc_sleepers_mark(uint32_t *sleepers) {
+    uint32_t word, marked;
+
+    do {
+        word = fipc_load_relaxed(sleepers);
+        marked = (word & ~FIPC_SLEEPERS_MASK) |
+                 (word & FIPC_SLEEPERS_MASK ? FIPC_SLEEPERS_MORE : FIPC_SLEEPERS_ONE);
+    } while (!fipc_cas32_seqcst(sleepers, word, marked));
+    return marked;
+}
+
+void fipc_sleepers_wake_slow(uint32_t *sleepers) {
+    for (;;) {
+        uint32_t word = fipc_load_relaxed(sleepers), who = word & FIPC_SLEEPERS_MASK;
+
+        if (who == 0)
+            return; /* another waker was quicker */
+        if (who != FIPC_SLEEPERS_ONE && fipc_os_wake_word(sleepers, 1) > 0)
+            return;
+        if (!fipc_cas32_seqcst(sleepers, word, cleared(word)))
+            continue;
+        /* Behind ONE there is one sleeper. Behind the rest there was none a moment ago:
+         * who went to sleep since has lost the mark, and looks again. */
+        (void)fipc_os_wake_word(sleepers, who == FIPC_SLEEPERS_ONE ? 1 : INT32_MAX);
         return;
     }
-    if (fipc_os_wake_word(word, count) == 0)
-        (void)fipc_cas32_seqcst(sleepers, 2, 0);
+}
+
+void fipc_sleepers_clear(uint32_t *sleepers) {
+    uint32_t word;
+
+    do
+        word = fipc_load_relaxed(sleepers);
+    while (!fipc_cas32_seqcst(sleepers, word, cleared(word)));
+}
+
+void fipc_sleepers_wake_all(uint32_t *sleepers) {
+    if (!fipc_sleepers_any(sleepers))
+        return;
+    fipc_sleepers_clear(sleepers);
+    (void)fipc_os_wake_word(sleepers, INT32_MAX);
 }
 
 static void spin_paid(struct fipc_spin *spin) {

@@ -1,0 +1,773 @@
+/* test_queue.c - queue.h with threads as peers: several producers and consumers on
+ * two handles of one segment, so that TSan sees both sides of every order. Nobody
+ * dies here; test_queue_kills.c has that. */
+#define _GNU_SOURCE
+#include "queue.h"
+
+#include <poll.h>
+
+#include "fixture.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+/* What stands at a message's beginning, as far as it is that long. */
+struct stamp {
+    uint32_t producer, number;
+};
+
+/* Fills a message that says of each of its bytes whether it is right. */
+static void fill(uint8_t *bytes, uint64_t size_bytes, struct stamp stamp) {
+    uint64_t seed = (uint64_t)stamp.producer << 32 | stamp.number, word;
+
+    for (uint64_t at = 0; at < size_bytes; at += 8) {
+        word = at == 0 ? seed : seed * UINT64_C(0x9e3779b97f4a7c15) + at;
+        memcpy(bytes + at, &word, size_bytes - at < 8 ? size_bytes - at : 8);
+    }
+}
+
+static bool is_filled(const uint8_t *bytes, uint64_t size_bytes, struct stamp stamp) {
+    uint64_t seed = (uint64_t)stamp.producer << 32 | stamp.number, word;
+
+    for (uint64_t at = 0; at < size_bytes; at += 8) {
+        word = at == 0 ? seed : seed * UINT64_C(0x9e3779b97f4a7c15) + at;
+        if (memcmp(bytes + at, &word, size_bytes - at < 8 ? size_bytes - at : 8) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void put_stamped(struct fipc_queue *queue, uint64_t size_bytes, struct stamp stamp) {
+    uint8_t *bytes = malloc(size_bytes + 1);
+
+    CHECK(bytes != NULL);
+    fill(bytes, size_bytes, stamp);
+    CHECK_EQ(put_bytes(queue, bytes, size_bytes, in_ms(PATIENCE_MS)), 0);
+    free(bytes);
+}
+
+static void get_stamped(struct fipc_queue *queue, uint64_t size_bytes, struct stamp stamp) {
+    struct inbox inbox;
+
+    CHECK_EQ(get_message(queue, &inbox, in_ms(PATIENCE_MS)), 0);
+    CHECK_EQ(inbox.got.size_bytes, size_bytes);
+    CHECK(is_filled(message_of(&inbox), size_bytes, stamp));
+    fipc_queue_release(queue, &inbox.got);
+}
+
+/* ---- one thread, two handles ---- */
+
+static void a_queue_and_its_second_handle_see_the_same_messages(void) {
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
+
+    for (uint32_t i = 0; i < 100; i++)
+        put_stamped(i & 1 ? queue : again, 8, (struct stamp){1, i});
+    check_census(queue, 100);
+    for (uint32_t i = 0; i < 100; i++)
+        get_stamped(i & 2 ? queue : again, 8, (struct stamp){1, i});
+    check_census(again, 0);
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
+/* Both ends of each size that something changes at. */
+static void messages_of_every_size_arrive_whole(void) {
+    static const uint64_t some[] = {0,    1,    2,    3,     7,     8,     9,
+                                    4087, 4088, 4089, 4095,  4096,  4097,  4104,
+                                    8191, 8192, 8193, 12288, 65535, 65536, 65537};
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
+    uint32_t number = 0;
+
+    for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++, number++) {
+        put_stamped(queue, some[i], (struct stamp){1, number});
+        get_stamped(again, some[i], (struct stamp){1, number});
+    }
+    for (uint64_t power = 4; power <= MIB; power *= 2) {
+        for (uint64_t size = power - 1; size <= power + 1; size++, number++) {
+            put_stamped(queue, size, (struct stamp){1, number});
+            get_stamped(again, size, (struct stamp){1, number});
+        }
+    }
+    put_stamped(queue, 20 * MIB, (struct stamp){2, number});
+    get_stamped(again, 20 * MIB, (struct stamp){2, number});
+    check_census(queue, 0);
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
+/* All sizes queued at once, so that records lie at every offset of the ring. */
+static void messages_of_mixed_sizes_keep_their_order_through_the_rings(void) {
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
+    uint64_t seed = 1, sizes[64];
+    uint32_t put = 0, got = 0;
+
+    while (got < FIXTURE_LESS(60000, 6000)) {
+        uint32_t queued = put - got;
+
+        if (queued < 64 && (queued == 0 || next_random(&seed) % 2 == 0)) {
+            uint64_t size =
+                next_random(&seed) % 4 == 0 ? next_random(&seed) % 9000 : next_random(&seed) % 200;
+
+            sizes[put % 64] = size;
+            put_stamped(queue, size, (struct stamp){3, put++});
+        } else {
+            get_stamped(again, sizes[got % 64], (struct stamp){3, got});
+            got++;
+        }
+    }
+    check_census(queue, put - got);
+    for (; got < put; got++)
+        get_stamped(again, sizes[got % 64], (struct stamp){3, got});
+    check_census(queue, 0);
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
+static void a_full_queue_refuses_until_something_was_got(void) {
+    struct fipc_queue *queue = new_queue(3, 0);
+
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK_EQ(put_bytes(queue, &i, 4, 0), 0);
+    CHECK_EQ(put_bytes(queue, "", 1, 0), -ETIMEDOUT);
+    CHECK_EQ(put_bytes(queue, "", 0, in_ms(30)), -ETIMEDOUT);
+    check_census(queue, 3);
+    for (uint32_t i = 0; i < 10; i++) {
+        struct inbox inbox;
+        uint32_t next = i + 3, value;
+
+        CHECK_EQ(get_message(queue, &inbox, 0), 0);
+        memcpy(&value, inbox.bytes, 4);
+        CHECK_EQ(value, i);
+        CHECK_EQ(put_bytes(queue, &next, 4, 0), 0);
+        CHECK_EQ(put_bytes(queue, &next, 4, 0), -ETIMEDOUT);
+    }
+    check_census(queue, 3);
+    fipc_queue_close(queue);
+}
+
+static void a_byte_limit_counts_what_is_queued_inline_or_in_blocks(void) {
+    struct fipc_queue *queue = new_queue(0, 100000);
+    uint8_t *bytes = calloc(1, 100001);
+    uint64_t items, queued;
+    struct inbox inbox;
+
+    CHECK(bytes != NULL);
+    CHECK_EQ(put_bytes(queue, bytes, 100001, in_ms(PATIENCE_MS)), -E2BIG);
+    CHECK_EQ(put_bytes(queue, bytes, 60000, 0), 0);
+    CHECK_EQ(put_bytes(queue, bytes, 40001, 0), -ETIMEDOUT);
+    CHECK_EQ(put_bytes(queue, bytes, 1000, 0), 0);
+    CHECK_EQ(put_bytes(queue, bytes, 39000, 0), 0);
+    fipc_channel_depth(&queue->channel, &items, &queued);
+    CHECK_EQ(items, 3);
+    CHECK_EQ(queued, 100000);
+    CHECK_EQ(put_bytes(queue, bytes, 1, 0), -ETIMEDOUT);
+    CHECK_EQ(put_bytes(queue, bytes, 0, 0), 0);
+    check_census(queue, 4);
+    CHECK_EQ(get_message(queue, &inbox, 0), 0);
+    CHECK_EQ(inbox.got.size_bytes, 60000);
+    /* What a receiver holds counts no more. */
+    CHECK_EQ(put_bytes(queue, bytes, 60000, 0), 0);
+    CHECK_EQ(put_bytes(queue, bytes, 1, 0), -ETIMEDOUT);
+    fipc_queue_release(queue, &inbox.got);
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(get_message(queue, &inbox, 0), 0);
+        fipc_queue_release(queue, &inbox.got);
+    }
+    fipc_channel_depth(&queue->channel, &items, &queued);
+    CHECK_EQ(items, 0);
+    CHECK_EQ(queued, 0);
+    CHECK_EQ(put_bytes(queue, bytes, 100000, 0), 0);
+    check_census(queue, 1);
+    free(bytes);
+    fipc_queue_close(queue);
+}
+
+static void an_empty_queue_says_so_in_time(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    struct inbox inbox;
+
+    CHECK_EQ(get_message(queue, &inbox, 0), -ETIMEDOUT);
+    CHECK_EQ(get_message(queue, &inbox, fipc_os_now_ns() - 1), -ETIMEDOUT);
+    CHECK_EQ(get_message(queue, &inbox, in_ms(30)), -ETIMEDOUT);
+    CHECK(inbox.got.block.shm == NULL);
+    CHECK_EQ(queue->channel.shm->late_wakes, 0);
+    check_census(queue, 0);
+    fipc_queue_close(queue);
+}
+
+static void what_a_receiver_holds_outlives_further_traffic(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    struct inbox held[5];
+
+    for (uint32_t i = 0; i < 5; i++)
+        put_stamped(queue, 100000, (struct stamp){7, i});
+    for (uint32_t i = 0; i < 5; i++)
+        CHECK_EQ(get_message(queue, &held[i], 0), 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        put_stamped(queue, 100000, (struct stamp){8, i});
+        get_stamped(queue, 100000, (struct stamp){8, i});
+    }
+    for (uint32_t i = 0; i < 5; i++) {
+        CHECK(is_filled(message_of(&held[i]), 100000, (struct stamp){7, i}));
+        fipc_queue_release(queue, &held[i].got);
+    }
+    check_census(queue, 0);
+    fipc_queue_close(queue);
+}
+
+/* ---- growing and shrinking ---- */
+
+#define BURST 200000
+
+static void a_burst_is_kept_and_its_memory_given_back(void) {
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
+    uint32_t last = BURST;
+
+    for (uint32_t i = 0; i < BURST; i++)
+        put_stamped(queue, 8 + i % 5, (struct stamp){1, i});
+    check_census(again, BURST);
+    CHECK(fipc_os_allocated_bytes(queue->segment.fd) > 2 * (int64_t)MIB);
+    for (uint32_t i = 0; i < BURST; i++)
+        get_stamped(again, 8 + i % 5, (struct stamp){1, i});
+    check_census(queue, 0);
+    sleep_ms(700);
+    put_stamped(queue, 8, (struct stamp){1, last});
+    get_stamped(again, 8, (struct stamp){1, last});
+    CHECK(fipc_os_allocated_bytes(queue->segment.fd) <= 2 * (int64_t)MIB);
+    check_census(queue, 0);
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
+static void a_burst_of_blocks_is_kept_and_its_memory_given_back(void) {
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
+    enum { COUNT = FIXTURE_LESS(6000, 1000) };
+
+    for (uint32_t i = 0; i < COUNT; i++)
+        put_stamped(queue, 5000 + i, (struct stamp){1, i});
+    check_census(again, COUNT);
+    for (uint32_t i = 0; i < COUNT; i++)
+        get_stamped(again, 5000 + i, (struct stamp){1, i});
+    check_census(queue, 0);
+    sleep_ms(700);
+    put_stamped(queue, 8, (struct stamp){1, COUNT});
+    get_stamped(again, 8, (struct stamp){1, COUNT});
+    CHECK(fipc_os_allocated_bytes(queue->segment.fd) <= 2 * (int64_t)MIB);
+    check_census(queue, 0);
+    /* And again, on what was given back. */
+    for (uint32_t i = 0; i < COUNT; i++)
+        put_stamped(queue, 5000 + i, (struct stamp){2, i});
+    for (uint32_t i = 0; i < COUNT; i++)
+        get_stamped(again, 5000 + i, (struct stamp){2, i});
+    check_census(queue, 0);
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
+/* ---- threads ---- */
+
+#define PRODUCERS 3
+#define CONSUMERS 3
+#define END_NUMBER UINT32_MAX
+
+struct crowd {
+    struct fipc_queue *handles[2]; /* used in turn */
+    uint32_t count;                /* messages of each producer */
+    uint64_t (*size_of)(uint32_t number);
+    uint64_t sum_put, sum_got, got;
+    bool pauses;
+};
+
+struct member {
+    struct crowd *crowd;
+    uint32_t number;
+    pthread_t thread;
+};
+
+static uint64_t small_size(uint32_t number) { return 8 + number % 57; }
+
+static uint64_t mixed_size(uint32_t number) {
+    uint64_t seed = number, size = next_random(&seed) % 3;
+
+    return 8 + (size == 0   ? next_random(&seed) % 64
+                : size == 1 ? next_random(&seed) % 5000
+                            : next_random(&seed) % FIXTURE_LESS(100000, 20000));
+}
+
+static void pause_at_random(uint64_t *seed) {
+    uint64_t dice = next_random(seed) % 64;
+
+    if (dice == 0)
+        sched_yield();
+    else if (dice == 1)
+        for (uint64_t i = next_random(seed) % 4000; i > 0; i--)
+            fipc_pause();
+}
+
+static void *produce(void *argument) {
+    struct member *member = argument;
+    struct crowd *crowd = member->crowd;
+    struct fipc_queue *queue = crowd->handles[member->number % 2];
+    uint64_t seed = member->number, sum = 0;
+
+    for (uint32_t i = 0; i < crowd->count; i++) {
+        put_stamped(queue, crowd->size_of(i), (struct stamp){member->number, i});
+        sum += crowd->size_of(i) + i;
+        if (crowd->pauses)
+            pause_at_random(&seed);
+    }
+    __atomic_fetch_add(&crowd->sum_put, sum, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void *consume(void *argument) {
+    struct member *member = argument;
+    struct crowd *crowd = member->crowd;
+    struct fipc_queue *queue = crowd->handles[(member->number + 1) % 2];
+    int64_t last[PRODUCERS];
+    uint64_t seed = 100 + member->number, sum = 0;
+
+    for (int i = 0; i < PRODUCERS; i++)
+        last[i] = -1;
+    for (;;) {
+        struct inbox inbox;
+        struct stamp stamp;
+
+        CHECK_EQ(get_message(queue, &inbox, in_ms(PATIENCE_MS)), 0);
+        CHECK(inbox.got.size_bytes >= sizeof(stamp));
+        /* Numbers come first in a stamp's word, little-endian. */
+        memcpy(&stamp.number, message_of(&inbox), 4);
+        memcpy(&stamp.producer, message_of(&inbox) + 4, 4);
+        if (stamp.number == END_NUMBER) {
+            fipc_queue_release(queue, &inbox.got);
+            break;
+        }
+        CHECK(stamp.producer < PRODUCERS);
+        CHECK((int64_t)stamp.number > last[stamp.producer]);
+        last[stamp.producer] = stamp.number;
+        CHECK_EQ(inbox.got.size_bytes, crowd->size_of(stamp.number));
+        CHECK(is_filled(message_of(&inbox), inbox.got.size_bytes, stamp));
+        sum += inbox.got.size_bytes + stamp.number;
+        __atomic_fetch_add(&crowd->got, 1, __ATOMIC_SEQ_CST);
+        fipc_queue_release(queue, &inbox.got);
+        if (crowd->pauses)
+            pause_at_random(&seed);
+    }
+    __atomic_fetch_add(&crowd->sum_got, sum, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void run_crowd(struct crowd *crowd, uint64_t maxsize, uint64_t max_bytes, int producers,
+                      int consumers) {
+    struct member members[PRODUCERS + CONSUMERS];
+
+    crowd->handles[0] = new_queue(maxsize, max_bytes);
+    crowd->handles[1] = open_again(crowd->handles[0]);
+    for (int i = 0; i < producers + consumers; i++) {
+        members[i] = (struct member){crowd, (uint32_t)(i < producers ? i : i - producers), 0};
+        members[i].thread = check_thread(i < producers ? produce : consume, &members[i]);
+    }
+    for (int i = 0; i < producers; i++)
+        check_thread_join(members[i].thread);
+    for (int i = 0; i < consumers; i++)
+        put_stamped(crowd->handles[0], 8, (struct stamp){0, END_NUMBER});
+    for (int i = producers; i < producers + consumers; i++)
+        check_thread_join(members[i].thread);
+    CHECK_EQ(crowd->got, (uint64_t)crowd->count * (uint64_t)producers);
+    CHECK_EQ(crowd->sum_got, crowd->sum_put);
+    /* Nobody was killed: every sleeper was woken by who had something for it. */
+    CHECK_EQ(crowd->handles[0]->channel.shm->late_wakes, 0);
+    CHECK_EQ(crowd->handles[0]->channel.shm->recoveries, 0);
+    check_census(crowd->handles[0], 0);
+    fipc_queue_close(crowd->handles[1]);
+    fipc_queue_close(crowd->handles[0]);
+}
+
+static void one_producer_and_one_consumer_lose_nothing(void) {
+    struct crowd crowd = {
+        .count = FIXTURE_LESS(300000, 30000), .size_of = small_size, .pauses = true};
+
+    run_crowd(&crowd, 0, 0, 1, 1);
+}
+
+static void several_producers_and_consumers_keep_each_producers_order(void) {
+    struct crowd crowd = {.count = FIXTURE_LESS(60000, 6000), .size_of = small_size};
+
+    run_crowd(&crowd, 0, 0, PRODUCERS, CONSUMERS);
+}
+
+static void sleepers_on_both_sides_are_woken(void) {
+    struct crowd crowd = {
+        .count = FIXTURE_LESS(60000, 6000), .size_of = small_size, .pauses = true};
+
+    run_crowd(&crowd, 2, 0, PRODUCERS, CONSUMERS);
+}
+
+static void many_consumers_that_wait_for_one_producer_are_woken(void) {
+    struct crowd crowd = {
+        .count = FIXTURE_LESS(100000, 10000), .size_of = small_size, .pauses = true};
+
+    run_crowd(&crowd, 0, 0, 1, CONSUMERS);
+}
+
+static void many_producers_that_wait_for_one_consumer_are_woken(void) {
+    struct crowd crowd = {
+        .count = FIXTURE_LESS(40000, 4000), .size_of = small_size, .pauses = true};
+
+    run_crowd(&crowd, 1, 0, PRODUCERS, 1);
+}
+
+static void blocks_change_hands_between_threads(void) {
+    struct crowd crowd = {.count = FIXTURE_LESS(10000, 1000), .size_of = mixed_size};
+
+    run_crowd(&crowd, 0, 0, PRODUCERS, CONSUMERS);
+}
+
+static void a_byte_limit_holds_between_threads(void) {
+    struct crowd crowd = {.count = FIXTURE_LESS(6000, 600), .size_of = mixed_size};
+
+    run_crowd(&crowd, 0, 200000, PRODUCERS, CONSUMERS);
+}
+
+/* Threads that share one handle, as those of one Python process do. */
+static void threads_share_one_handle(void) {
+    struct crowd crowd = {.count = FIXTURE_LESS(20000, 2000), .size_of = mixed_size};
+    struct member members[PRODUCERS + CONSUMERS];
+
+    crowd.handles[0] = crowd.handles[1] = new_queue(100, 0);
+    for (uint32_t i = 0; i < PRODUCERS + CONSUMERS; i++) {
+        members[i] = (struct member){&crowd, i % 3, 0};
+        members[i].thread = check_thread(i < PRODUCERS ? produce : consume, &members[i]);
+    }
+    for (int i = 0; i < PRODUCERS; i++)
+        check_thread_join(members[i].thread);
+    for (int i = 0; i < CONSUMERS; i++)
+        put_stamped(crowd.handles[0], 8, (struct stamp){0, END_NUMBER});
+    for (int i = PRODUCERS; i < PRODUCERS + CONSUMERS; i++)
+        check_thread_join(members[i].thread);
+    CHECK_EQ(crowd.sum_got, crowd.sum_put);
+    check_census(crowd.handles[0], 0);
+    fipc_queue_close(crowd.handles[0]);
+}
+
+/* ---- a conversation: each side sleeps until the other has spoken ---- */
+
+struct conversation {
+    struct fipc_queue *there, *back;
+    uint32_t count;
+};
+
+static void *answer(void *argument) {
+    struct conversation *conversation = argument;
+    uint64_t seed = 5;
+
+    for (uint32_t i = 0; i < conversation->count; i++) {
+        get_stamped(conversation->there, 16, (struct stamp){1, i});
+        pause_at_random(&seed);
+        put_stamped(conversation->back, 16, (struct stamp){2, i});
+    }
+    return NULL;
+}
+
+static void neither_side_of_a_conversation_sleeps_through_a_message(void) {
+    struct fipc_queue *there = new_queue(0, 0), *back = new_queue(0, 0);
+    struct conversation conversation = {open_again(there), open_again(back),
+                                        FIXTURE_LESS(100000, 10000)};
+    pthread_t thread = check_thread(answer, &conversation);
+    uint64_t seed = 6;
+
+    for (uint32_t i = 0; i < conversation.count; i++) {
+        put_stamped(there, 16, (struct stamp){1, i});
+        pause_at_random(&seed);
+        get_stamped(back, 16, (struct stamp){2, i});
+    }
+    check_thread_join(thread);
+    CHECK_EQ(there->channel.shm->late_wakes, 0);
+    CHECK_EQ(back->channel.shm->late_wakes, 0);
+    fipc_queue_close(conversation.there);
+    fipc_queue_close(conversation.back);
+    fipc_queue_close(there);
+    fipc_queue_close(back);
+}
+
+/* ---- tasks ---- */
+
+static void tasks_are_counted_and_join_ends_when_none_is_left(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    struct fipc_waiting waiting = {0};
+
+    CHECK_EQ(fipc_queue_join(queue, 0, &waiting), 0);
+    CHECK_EQ(fipc_queue_task_done(queue), -ERANGE);
+    put_stamped(queue, 8, (struct stamp){1, 0});
+    put_stamped(queue, 8, (struct stamp){1, 1});
+    CHECK_EQ(fipc_queue_unfinished(queue), 2);
+    CHECK_EQ(fipc_queue_join(queue, 0, &waiting), -ETIMEDOUT);
+    CHECK_EQ(fipc_queue_task_done(queue), 0);
+    CHECK_EQ(fipc_queue_join(queue, in_ms(20), &waiting), -ETIMEDOUT);
+    CHECK_EQ(fipc_queue_task_done(queue), 0);
+    CHECK_EQ(fipc_queue_task_done(queue), -ERANGE);
+    CHECK_EQ(fipc_queue_join(queue, 0, &waiting), 0);
+    CHECK_EQ(fipc_queue_unfinished(queue), 0);
+    fipc_queue_close(queue);
+}
+
+struct tasks {
+    struct fipc_queue *queue;
+    uint32_t rounds;
+};
+
+static void *work(void *argument) {
+    struct tasks *tasks = argument;
+    uint64_t seed = 9;
+
+    for (uint32_t i = 0; i < tasks->rounds; i++) {
+        get_stamped(tasks->queue, 8, (struct stamp){1, i});
+        pause_at_random(&seed);
+        CHECK_EQ(fipc_queue_task_done(tasks->queue), 0);
+    }
+    return NULL;
+}
+
+static int join_tasks(struct fipc_queue *queue, int64_t deadline_ns) {
+    struct fipc_waiting waiting = {0};
+    int rc;
+
+    do {
+        rc = fipc_queue_join(queue, deadline_ns, &waiting);
+    } while (rc == -EINTR);
+    return rc;
+}
+
+static void whoever_joins_is_woken_by_the_last_task_done(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    struct tasks tasks = {open_again(queue), FIXTURE_LESS(50000, 5000)};
+    pthread_t thread = check_thread(work, &tasks);
+
+    for (uint32_t i = 0; i < tasks.rounds; i++) {
+        put_stamped(queue, 8, (struct stamp){1, i});
+        CHECK_EQ(join_tasks(queue, in_ms(PATIENCE_MS)), 0);
+    }
+    check_thread_join(thread);
+    fipc_queue_close(tasks.queue);
+    fipc_queue_close(queue);
+}
+
+/* ---- cancelling ---- */
+
+struct blocked {
+    struct fipc_queue *queue;
+    int rc;
+};
+
+static void *get_until_cancelled(void *argument) {
+    struct blocked *blocked = argument;
+    struct inbox inbox;
+
+    blocked->rc = get_message(blocked->queue, &inbox, in_ms(PATIENCE_MS));
+    return NULL;
+}
+
+static void *put_until_cancelled(void *argument) {
+    struct blocked *blocked = argument;
+
+    blocked->rc = put_bytes(blocked->queue, "x", 1, in_ms(PATIENCE_MS));
+    return NULL;
+}
+
+static void *join_until_cancelled(void *argument) {
+    struct blocked *blocked = argument;
+
+    blocked->rc = join_tasks(blocked->queue, in_ms(PATIENCE_MS));
+    return NULL;
+}
+
+static void cancelling_ends_calls_that_are_blocked_or_about_to_be(void) {
+    for (uint32_t i = 0; i < FIXTURE_LESS(1500, 300); i++) {
+        struct fipc_queue *empty = new_queue(0, 0), *full = new_queue(1, 0);
+        struct blocked blocked[3] = {{empty, 1}, {full, 1}, {full, 1}};
+        pthread_t threads[3];
+        uint64_t seed = i;
+
+        CHECK_EQ(put_bytes(full, "", 0, 0), 0);
+        threads[0] = check_thread(get_until_cancelled, &blocked[0]);
+        threads[1] = check_thread(put_until_cancelled, &blocked[1]);
+        threads[2] = check_thread(join_until_cancelled, &blocked[2]);
+        /* Anywhere between starting and sleeping. */
+        for (uint64_t n = next_random(&seed) % 20000; n > 0; n--)
+            fipc_pause();
+        fipc_queue_cancel(empty);
+        fipc_queue_cancel(full);
+        for (int t = 0; t < 3; t++) {
+            check_thread_join(threads[t]);
+            CHECK_EQ(blocked[t].rc, -ECANCELED);
+        }
+        fipc_queue_close(empty);
+        fipc_queue_close(full);
+    }
+}
+
+static void cancelling_one_handle_leaves_the_other_alone(void) {
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
+    struct inbox inbox;
+
+    fipc_queue_cancel(queue);
+    CHECK_EQ(get_message(queue, &inbox, in_ms(PATIENCE_MS)), -ECANCELED);
+    CHECK_EQ(put_bytes(queue, "", 0, 0), -ECANCELED);
+    put_stamped(again, 8, (struct stamp){1, 1});
+    get_stamped(again, 8, (struct stamp){1, 1});
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
+/* ---- the doorbell ---- */
+
+static bool is_readable(int fd) {
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+
+    CHECK_OK(poll(&entry, 1, 0));
+    return entry.revents & POLLIN;
+}
+
+static void an_armed_doorbell_is_readable_while_something_is_queued(void) {
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
+    struct inbox inbox;
+    int fd, fd_again;
+
+    put_stamped(queue, 8, (struct stamp){1, 0});
+    fd = fipc_queue_fileno(queue);
+    CHECK_OK(fd);
+    CHECK(is_readable(fd));
+    get_stamped(again, 8, (struct stamp){1, 0});
+    CHECK(!is_readable(fd));
+    fd_again = fipc_queue_fileno(again);
+    CHECK_OK(fd_again);
+    for (uint32_t i = 0; i < 50; i++) {
+        for (uint32_t n = 0; n <= i % 5; n++) {
+            put_stamped(again, n % 2 ? 8 : 70000, (struct stamp){1, n});
+            CHECK(is_readable(fd));
+            CHECK(is_readable(fd_again));
+        }
+        for (uint32_t n = 0; n <= i % 5; n++) {
+            CHECK(is_readable(fd));
+            get_stamped(queue, n % 2 ? 8 : 70000, (struct stamp){1, n});
+        }
+        CHECK(!is_readable(fd));
+        CHECK_EQ(get_message(again, &inbox, 0), -ETIMEDOUT);
+        CHECK(!is_readable(fd_again));
+    }
+    check_census(queue, 0);
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
+static void a_byte_too_many_in_the_doorbell_is_taken_out_by_who_finds_nothing(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    int fd = fipc_queue_fileno(queue);
+    struct inbox inbox;
+
+    CHECK_OK(fd);
+    /* As a producer that died between ringing and publishing leaves it. */
+    CHECK_EQ(fipc_os_ring(fd), 0);
+    queue->channel.shm->token = 1;
+    CHECK(is_readable(fd));
+    CHECK_EQ(get_message(queue, &inbox, 0), -ETIMEDOUT);
+    CHECK(!is_readable(fd));
+    fipc_queue_close(queue);
+}
+
+struct watcher {
+    struct fipc_queue *queue;
+    uint32_t count;
+};
+
+static void *produce_for_watcher(void *argument) {
+    struct watcher *watcher = argument;
+    uint64_t seed = 77;
+
+    for (uint32_t i = 0; i < watcher->count; i++) {
+        put_stamped(watcher->queue, 8, (struct stamp){1, i});
+        pause_at_random(&seed);
+    }
+    return NULL;
+}
+
+/* A loop that sleeps in poll(2) alone and then takes all there is. */
+static void who_polls_the_doorbell_misses_nothing(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    struct watcher watcher = {open_again(queue), FIXTURE_LESS(100000, 10000)};
+    int fd = fipc_queue_fileno(queue);
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+    struct inbox inbox;
+    pthread_t thread;
+    uint32_t got = 0;
+
+    CHECK_OK(fd);
+    thread = check_thread(produce_for_watcher, &watcher);
+    while (got < watcher.count) {
+        int rc = poll(&entry, 1, PATIENCE_MS);
+
+        CHECK_EQ(rc, 1);
+        while ((rc = get_message(queue, &inbox, 0)) == 0) {
+            CHECK(is_filled(inbox.bytes, 8, (struct stamp){1, got}));
+            got++;
+        }
+        CHECK_EQ(rc, -ETIMEDOUT);
+    }
+    check_thread_join(thread);
+    CHECK(!is_readable(fd));
+    check_census(queue, 0);
+    fipc_queue_close(watcher.queue);
+    fipc_queue_close(queue);
+}
+
+static void a_doorbell_closed_or_reused_behind_our_back_is_left_alone(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    int fd = fipc_queue_fileno(queue), theirs = fipc_os_doorbell();
+    struct inbox inbox;
+
+    CHECK_OK(fd);
+    CHECK_OK(theirs);
+    CHECK_EQ(dup2(theirs, fd), fd); /* the number is the program's own pipe now */
+    CHECK_EQ(fipc_queue_fileno(queue), -EBADF);
+    /* Whatever these say, they may neither write to that pipe nor read from it. */
+    (void)put_bytes(queue, "x", 1, 0);
+    CHECK(!is_readable(theirs));
+    CHECK_EQ(fipc_os_ring(theirs), 0);
+    (void)get_message(queue, &inbox, 0);
+    (void)get_message(queue, &inbox, 0);
+    CHECK(is_readable(theirs));
+    fipc_queue_close(queue);
+    CHECK_OK(fcntl(fd, F_GETFD)); /* was not ours to close */
+    close(fd);
+    close(theirs);
+}
+
+int main(void) {
+    CHECK_BEGIN();
+    CHECK_RUN(a_queue_and_its_second_handle_see_the_same_messages);
+    CHECK_RUN(messages_of_every_size_arrive_whole);
+    CHECK_RUN(messages_of_mixed_sizes_keep_their_order_through_the_rings);
+    CHECK_RUN(a_full_queue_refuses_until_something_was_got);
+    CHECK_RUN(a_byte_limit_counts_what_is_queued_inline_or_in_blocks);
+    CHECK_RUN(an_empty_queue_says_so_in_time);
+    CHECK_RUN(what_a_receiver_holds_outlives_further_traffic);
+    CHECK_RUN(one_producer_and_one_consumer_lose_nothing);
+    CHECK_RUN(several_producers_and_consumers_keep_each_producers_order);
+    CHECK_RUN(sleepers_on_both_sides_are_woken);
+    CHECK_RUN(many_consumers_that_wait_for_one_producer_are_woken);
+    CHECK_RUN(many_producers_that_wait_for_one_consumer_are_woken);
+    CHECK_RUN(blocks_change_hands_between_threads);
+    CHECK_RUN(a_byte_limit_holds_between_threads);
+    CHECK_RUN(threads_share_one_handle);
+    CHECK_RUN(neither_side_of_a_conversation_sleeps_through_a_message);
+    CHECK_RUN(tasks_are_counted_and_join_ends_when_none_is_left);
+    CHECK_RUN(whoever_joins_is_woken_by_the_last_task_done);
+    CHECK_RUN(cancelling_ends_calls_that_are_blocked_or_about_to_be);
+    CHECK_RUN(cancelling_one_handle_leaves_the_other_alone);
+    CHECK_RUN(an_armed_doorbell_is_readable_while_something_is_queued);
+    CHECK_RUN(a_byte_too_many_in_the_doorbell_is_taken_out_by_who_finds_nothing);
+    CHECK_RUN(who_polls_the_doorbell_misses_nothing);
+    CHECK_RUN(a_doorbell_closed_or_reused_behind_our_back_is_left_alone);
+    CHECK_RUN(a_burst_is_kept_and_its_memory_given_back);
+    CHECK_RUN(a_burst_of_blocks_is_kept_and_its_memory_given_back);
+    return CHECK_END();
+}
