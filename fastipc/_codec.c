@@ -190,8 +190,8 @@ Py_ssize_t fastipc_encode(PyObject *obj, uint8_t *buffer, Py_ssize_t size) {
     else if (PyDict_CheckExact(obj))
         rc = put_dict(&writer, obj);
     else if (PyList_CheckExact(obj))
-        rc = put_sequence(&writer, VALUE_LIST, ((PyListObject *)obj)->ob_item,
-                          PyList_GET_SIZE(obj));
+        rc =
+            put_sequence(&writer, VALUE_LIST, ((PyListObject *)obj)->ob_item, PyList_GET_SIZE(obj));
     else
         rc = put_scalar(&writer, obj);
     return rc < 0 ? -1 : writer.at - buffer;

@@ -6,27 +6,6 @@ from multiprocessing import BufferTooShort as _BufferTooShort
 cdef object GIVEN_UP = object()
 
 
-# How many handles are under way to other processes, and what closes those that have arrived:
-# _handles.py's. A kept end of a pipe would hide its end of file, so whoever waits looks.
-cdef int lent_count = 0
-cdef object settle_lent = None
-
-
-def set_lent(int count, settle):
-    """Say how many handles are under way, and who looks after them."""
-    global lent_count, settle_lent
-    lent_count = count
-    settle_lent = settle
-
-
-cdef inline int check_signals() except -1:
-    """Between two waits: signal handlers, and handles that have arrived."""
-    PyErr_CheckSignals()
-    if lent_count:
-        settle_lent()
-    return 0
-
-
 cdef class ConnectionBase:
     """One end of a pipe.
 
@@ -333,6 +312,7 @@ cdef class ConnectionBase:
         try:
             PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
         except BufferError as error:
+            # Before anything is received: the message stays.
             raise TypeError(f"recv_bytes_into() needs a writable buffer: {error}") from None
         try:
             start = offset
@@ -460,6 +440,8 @@ cdef class ConnectionBase:
             fipc_conn_close(conn)
         else:
             fipc_conn_shut(self.conn)
+        if lent_count:
+            settle_lent()
 
     def __enter__(self):
         return self

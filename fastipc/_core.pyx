@@ -32,6 +32,7 @@ import os as _os
 from queue import Empty, Full
 
 include "_errors.pxi"
+include "_signals.pxi"
 include "_messages.pxi"
 include "_check.pxi"
 include "_queue.pxi"

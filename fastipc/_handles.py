@@ -66,7 +66,7 @@ def settle() -> None:
 
 
 def _descriptors(handle) -> list[int]:
-    return [fd for fd in handle._handles()[:3]]
+    return list(handle._handles()[:3])
 
 
 def _name(handle) -> str:

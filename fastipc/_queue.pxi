@@ -70,12 +70,21 @@ cdef class QueueBase:
         cdef message out
         if self.closed or self.queue == NULL:
             self.enter()
-        keep = encode(obj, scratch, &out)
+        try:
+            keep = encode(obj, scratch, &out)
+        except Exception as error:
+            if not self._pickling_failed(error, obj):
+                raise
+            return
         if out.size <= FIPC_INLINE_MAX and fipc_queue_try_put(
             self.queue, out.data, <uint32_t>out.size, out.tag
         ) == 0:
             return
         self.put_slow(&out, 0 if not block else deadline_after(timeout))
+
+    def _pickling_failed(self, error, obj):
+        """Return whether a subclass has dealt with an error of pickling; put() raises it if not."""
+        return False
 
     cdef int put_slow(self, message *out, int64_t deadline) except -1:
         cdef fipc_queue_putting putting
@@ -91,7 +100,7 @@ cdef class QueueBase:
                     )
                 if rc != -EINTR:
                     break
-                PyErr_CheckSignals()
+                check_signals()
         finally:
             with nogil:
                 fipc_queue_put_end(self.queue, &putting)
@@ -147,7 +156,7 @@ cdef class QueueBase:
                     rc = fipc_queue_get(self.queue, got, deadline, &waiting)
                 if rc != -EINTR:
                     break
-                PyErr_CheckSignals()
+                check_signals()
         finally:
             self.leave()
         if rc == 0:
@@ -243,6 +252,8 @@ cdef class QueueBase:
                 fipc_queue_detach(self.queue)
             else:
                 fipc_queue_cancel(self.queue)
+        if lent_count:
+            settle_lent()
 
     # ---- tasks; JoinableQueue's ----
 
@@ -264,7 +275,7 @@ cdef class QueueBase:
                     rc = fipc_queue_join(self.queue, FIPC_FOREVER, &waiting)
                 if rc != -EINTR:
                     break
-                PyErr_CheckSignals()
+                check_signals()
         finally:
             self.leave()
         if rc < 0:

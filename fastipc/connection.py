@@ -1,7 +1,7 @@
 """Pipes and connections: names, arguments and multiprocessing's manners.
 
-send() and recv() of a pipe's end are the extension's (fastipc._core) and below.  Listener, Client and
-whatever else multiprocessing.connection has are found here unchanged.
+send() and recv() of a pipe's end are the extension's (fastipc._core) and below.  Whatever else
+multiprocessing.connection has is found here unchanged.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from . import _core, _handles
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 
-Client = _standard.Client
-Listener = _standard.Listener
-
 
 class Connection(_core.ConnectionBase, _standard.Connection):
     """One end of a pipe; Pipe() makes them.
 
-    Connection(handle, readable=True, writable=True) wraps the descriptor of an ordinary pipe or socket
-    instead, and speaks multiprocessing's format on it.
+    Connection(handle, readable=True, writable=True) wraps the descriptor of an ordinary pipe or
+    socket instead, and speaks multiprocessing's format on it.
     https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection
     """
 
@@ -68,7 +65,7 @@ class Connection(_core.ConnectionBase, _standard.Connection):
 
 
 class StreamConnection(Connection):
-    """A connection over the descriptor of an ordinary pipe or socket, in multiprocessing's format."""
+    """A connection over an ordinary pipe or socket, in multiprocessing's format."""
 
     # Everything as multiprocessing does it: the shared memory of the base class is not there.
     _handle = None  # type: ignore[assignment]
@@ -120,11 +117,38 @@ def Pipe(duplex=True, *, label=None):
     return first, second
 
 
+class Listener(_standard.Listener):
+    """multiprocessing's Listener, whose connections are fastipc's.
+
+    https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Listener
+    """
+
+    def accept(self):
+        """Accept a connection, authenticated if there is an authkey; blocks until one comes."""
+        return _adopt(super().accept())
+
+
+def Client(address, family=None, authkey=None):
+    """Connect to a Listener and return the connection.
+
+    https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Client
+    """
+    return _adopt(_standard.Client(address, family, authkey))
+
+
+def _adopt(connection):
+    """One of ours with the descriptor of one of multiprocessing's."""
+    if type(connection) is not _standard.Connection:
+        return connection
+    handle, connection._handle = connection._handle, None
+    return Connection(handle, connection._readable, connection._writable)
+
+
 def wait(object_list, timeout=None):
     """Return those of object_list that are ready, within `timeout` seconds (None: no limit).
 
-    Takes connections, sockets, process sentinels, queues, and whatever has a fileno(); a connection is
-    ready when something can be received, or at end of file.
+    Takes connections, sockets, process sentinels, queues, and whatever has a fileno(); a
+    connection is ready when something can be received, or at end of file.
     https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.wait
     """
     object_list = list(object_list)
@@ -152,4 +176,3 @@ def _rebuild_stream(duplicate, readable, writable):
 def __getattr__(name):
     # Whatever else the standard module has: answer_challenge, SocketListener, address_type...
     return getattr(_standard, name)
-

@@ -41,15 +41,13 @@ __all__ = [
 ]
 
 class BaseContext(_standard.BaseContext):
-    def Queue(  # type: ignore[override]
+    def Queue(
         self, maxsize: int = 0, *, max_bytes: int | None = None, label: str | None = None
     ) -> _Queue[Any]: ...
-    def JoinableQueue(  # type: ignore[override]
+    def JoinableQueue(
         self, maxsize: int = 0, *, max_bytes: int | None = None, label: str | None = None
     ) -> _JoinableQueue[Any]: ...
-    def SimpleQueue(  # type: ignore[override]
-        self, *, label: str | None = None
-    ) -> _SimpleQueue[Any]: ...
+    def SimpleQueue(self, *, label: str | None = None) -> _SimpleQueue[Any]: ...
     def Pipe(
         self, duplex: bool = True, *, label: str | None = None
     ) -> tuple[Connection[Any, Any], Connection[Any, Any]]: ...

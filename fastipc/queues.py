@@ -9,11 +9,13 @@ from __future__ import annotations
 import multiprocessing.queues as _standard
 import operator
 import threading
+import weakref
+from multiprocessing import BufferTooShort
 from queue import Empty, Full
 from types import GenericAlias
 
 from . import _core, _handles
-from .connection import Pipe
+from .connection import Connection, Pipe, wait
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -42,14 +44,15 @@ def _encoded_label(label: str | None) -> bytes | None:
 class _EndLock:
     """What stands for the lock on one end of a queue, which needs none.
 
-    The standard library takes it around its own use of the end.  It excludes threads of one process;
-    a message is received by one process as a whole with or without it.
+    The standard library takes it around its own use of the end.  It excludes threads of one
+    process; a message is received by one process as a whole with or without it.
     """
 
     def __init__(self):
         self._lock = threading.Lock()
         self.acquire = self._lock.acquire
         self.release = self._lock.release
+        self.locked = self._lock.locked
 
     def __enter__(self):
         return self._lock.__enter__()
@@ -61,24 +64,27 @@ class _EndLock:
         return _EndLock, ()
 
 
-class _QueueEnd:
+class _QueueEnd(Connection):
     """One end of a queue under the names of a connection, for code that reads `queue._reader`."""
 
+    readable = None  # type: ignore[assignment]
+    writable = None  # type: ignore[assignment]
+
     def __init__(self, queue, readable):
-        self._queue = queue
+        self._queue = weakref.proxy(queue)
         self.readable = readable
         self.writable = not readable
 
     def fileno(self):
         """Return the queue's descriptor; see Queue.fileno()."""
-        if self._queue._closed:
+        if self.closed:
             raise OSError("handle is closed")
         return self._queue.fileno()
 
     def poll(self, timeout=0.0):
         """Return whether an item can be taken within `timeout` seconds (None: for ever)."""
-        from .connection import wait
-
+        if self.closed:
+            raise OSError("handle is closed")
         if not self._queue.empty():
             return True
         if timeout is not None and timeout <= 0:
@@ -96,6 +102,15 @@ class _QueueEnd:
             raise OSError("bad message length")
         return data
 
+    def recv_bytes_into(self, buf, offset=0):
+        """Take an item, as the pickle that multiprocessing would have sent, into a buffer."""
+        data = self.recv_bytes()
+        room = memoryview(buf).cast("B")[offset:]
+        if len(data) > len(room):
+            raise BufferTooShort(data)
+        room[: len(data)] = data
+        return len(data)
+
     def send(self, obj):
         """Put an item; see Queue.put()."""
         self._queue.put(obj)
@@ -111,11 +126,17 @@ class _QueueEnd:
 
     @property
     def closed(self):
-        """True if the queue is closed."""
-        return self._queue._closed
+        """True if the queue is closed, or gone."""
+        try:
+            return self._queue._closed
+        except ReferenceError:
+            return True
+
+    def __reduce__(self):
+        raise TypeError(f"{self!r} does not travel; send the queue")
 
     def __repr__(self):
-        return f"<{'reading' if self.readable else 'writing'} end of {self._queue!r}>"
+        return f"<{'reading' if self.readable else 'writing'} end of a fastipc queue>"
 
 
 class Queue(_core.QueueBase, _standard.Queue):
@@ -147,6 +168,7 @@ class Queue(_core.QueueBase, _standard.Queue):
         self._writer = _QueueEnd(self, False)
         self._rlock = _EndLock()
         self._wlock = _EndLock()
+        self._poll = self._reader.poll
         self._ignore_epipe = False
         _handles.register(self)
 
@@ -157,11 +179,18 @@ class Queue(_core.QueueBase, _standard.Queue):
 
     def __getstate__(self):
         """Return what a subclass has added; the rest is in shared memory."""
-        own = {"_maxsize", "_reader", "_writer", "_rlock", "_wlock", "_ignore_epipe"}
+        own = {"_maxsize", "_reader", "_writer", "_rlock", "_wlock", "_poll", "_ignore_epipe"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+
+    def _pickling_failed(self, error, obj):
+        # multiprocessing's feeder calls this hook; a subclass that has its own wants that.
+        if type(self)._on_queue_feeder_error is _standard.Queue._on_queue_feeder_error:
+            return False
+        self._on_queue_feeder_error(error, obj)
+        return True
 
     def join_thread(self):
         """Do nothing, once the queue is closed: there is no thread to wait for."""
@@ -218,17 +247,31 @@ class SimpleQueue(_standard.SimpleQueue):
         self._rlock = _EndLock()
         self._wlock = _EndLock()
         self._poll = reader.poll
+        self._recv = reader.recv
+        self._send = writer.send
+        self._reading = self._rlock.locked
+        self._writing = self._wlock.locked
 
     def get(self):
         """Take the oldest item; blocks until there is one.
 
         Raises EOFError when nothing is left and nobody can put any more, OSError once closed.
         """
-        return self._reader.recv()
+        if self._reading():
+            with self._rlock:
+                return self._recv()
+        return self._recv()
 
     def put(self, item):
         """Put an item, pickled in this call; blocks while the pipe is full."""
-        self._writer.send(item)
+        if self._writing():
+            with self._wlock:
+                return self._send(item)
+        return self._send(item)
+
+    def fileno(self):
+        """Return a descriptor that is readable while there is an item, or nobody can put."""
+        return self._reader.fileno()
 
     def empty(self):
         """Return True if there is no item; OSError once closed."""
@@ -238,6 +281,9 @@ class SimpleQueue(_standard.SimpleQueue):
         """Give up this object's share of the queue; other processes go on."""
         self._reader.close()
         self._writer.close()
+
+    def _check(self):
+        return self._reader._check()
 
     def __getstate__(self):
         return self._reader, self._writer
