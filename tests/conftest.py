@@ -108,10 +108,11 @@ def _fastipc() -> ModuleType | None:
 
 
 @pytest.fixture(autouse=True)
-def no_leaks(warm_processes: None) -> Iterator[None]:
+def no_leaks(warm_processes: None, request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that leaves a child, a descriptor, a thread or shared memory behind."""
     before = support.resources()
     yield
+    request.node.funcargs.clear()  # pytest would keep what fixtures gave to the test
     leaked = support.leaks_since(before)
     assert not leaked, f"the test left behind: {sorted(map(str, leaked))}"
 

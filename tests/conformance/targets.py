@@ -160,12 +160,28 @@ def get_and_mark_done(queue: Any, count: int, flag: Any) -> None:
         queue.task_done()
 
 
-def check_fresh_after_fork(queue: Any) -> None:
+def use_and_close(queue: Any) -> None:
     """In a forked child: the queue is open, whatever the parent did, and works."""
     queue.put("child")
     assert queue.get(timeout=PATIENCE_S) == "child"
     queue.close()
     queue.join_thread()
+
+
+def wait_then_use_and_close(flag: Any, queue: Any) -> None:
+    """Waits for the flag, then uses the queue."""
+    assert flag.wait()
+    use_and_close(queue)
+
+
+def check_closed(queue: Any) -> None:
+    """The queue is closed here."""
+    for call in (queue.get, lambda: queue.put(1)):
+        try:
+            call()
+        except ValueError:
+            continue
+        raise AssertionError("the queue is open")
 
 
 def echo(conn: Any) -> None:

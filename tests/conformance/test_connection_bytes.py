@@ -235,13 +235,23 @@ def test_an_offset_at_the_end_of_the_buffer_takes_an_empty_message(pipe):
     assert left.recv_bytes_into(bytearray(5), 5) == 0
 
 
-def test_a_read_only_buffer_is_a_type_error_after_the_message_was_consumed(pipe):
+@pytest.mark.multiprocessing_only("bad-buffer-loses-nothing")
+def test_a_read_only_buffer_is_a_type_error_and_loses_multiprocessings_message(pipe):
     left, right = pipe
     right.send_bytes(b"lost")
     right.send_bytes(b"next")
     with pytest.raises(TypeError):
         left.recv_bytes_into(b"read-only buffer")
     assert left.recv_bytes() == b"next"
+
+
+@pytest.mark.fastipc_only("bad-buffer-loses-nothing")
+def test_a_read_only_buffer_is_a_type_error_and_keeps_fastipcs_message(pipe):
+    left, right = pipe
+    right.send_bytes(b"kept")
+    with pytest.raises(TypeError):
+        left.recv_bytes_into(b"read-only buffer")
+    assert left.recv_bytes() == b"kept"
 
 
 def test_send_and_send_bytes_share_one_stream_of_messages(impl, pipe):

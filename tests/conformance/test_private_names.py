@@ -118,16 +118,6 @@ def test_a_queue_has_the_names_that_an_executor_sets_or_reads(impl):
     assert queue._closed is True
 
 
-def test_the_semaphore_of_a_queue_counts_its_room(impl):
-    queue = impl.Queue(2)
-    assert queue._sem.acquire(block=False)
-    queue._sem.release()
-    queue.put(1)
-    queue.put(2)
-    assert not queue._sem.acquire(block=False)
-    assert [queue.get(), queue.get()] == [1, 2]
-
-
 def test_a_pool_of_the_context_works(ctx):
     with ctx.Pool(2) as pool:
         assert pool.map(abs, range(-20, 20)) == [abs(number) for number in range(-20, 20)]

@@ -42,14 +42,33 @@ def test_other_processes_keep_working_after_one_closed_the_queue(ctx, children):
             go.set()
 
 
+@pytest.mark.multiprocessing_only("closed-before-fork")
 @pytest.mark.start_methods("fork")
-def test_a_forked_child_starts_with_an_open_queue_after_its_parent_closed_it(ctx, children):
+def test_a_child_forked_after_multiprocessings_close_has_an_open_queue(ctx, children):
     queue = ctx.Queue()
     queue.close()
-    with children(targets.check_fresh_after_fork, queue):
+    with children(targets.use_and_close, queue):
         pass
     with pytest.raises(ValueError):
         queue.put(1)
+
+
+@pytest.mark.fastipc_only("closed-before-fork")
+@pytest.mark.start_methods("fork")
+def test_a_child_forked_after_fastipcs_close_has_a_closed_queue(ctx, children):
+    queue = ctx.Queue()
+    queue.close()
+    with children(targets.check_closed, queue):
+        pass
+
+
+@pytest.mark.start_methods("fork")
+def test_a_child_forked_before_close_has_an_open_queue(ctx, children):
+    queue = ctx.Queue()
+    go = Flag()
+    with children(targets.wait_then_use_and_close, go, queue):
+        queue.close()
+        go.set()
 
 
 @pytest.mark.start_methods("fork")

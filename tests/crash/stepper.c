@@ -170,8 +170,8 @@ static int repeated_string_length(const struct tracer *tracer, uint64_t address)
         else if ((byte >= 0xa4 && byte <= 0xa7) || (byte >= 0xaa && byte <= 0xaf))
             return is_repeated ? i + 1 : 0;
         else if (byte != 0x66 && byte != 0x67 && (byte < 0x40 || byte > 0x4f) &&
-                 !(byte == 0x26 || byte == 0x2e || byte == 0x36 || byte == 0x3e ||
-                   byte == 0x64 || byte == 0x65))
+                 !(byte == 0x26 || byte == 0x2e || byte == 0x36 || byte == 0x3e || byte == 0x64 ||
+                   byte == 0x65))
             return 0;
     }
     return 0;
@@ -313,11 +313,11 @@ static int take_deferred(struct tracer *tracer) {
  * must not meet a protected range). Instructions past `capacity` are counted
  * only. A repeated string instruction counts once. */
 void stepper_record(int pid, const struct stepper_range *inside, size_t inside_count,
-                    const struct stepper_range *callees, size_t callee_count,
-                    int is_free_outside, int64_t timeout_ms, uint64_t *addresses,
-                    size_t capacity, struct stepper_outcome *outcome) {
-    struct tracer tracer = {pid, inside, inside_count, callees, callee_count,
-                            now_ns() + timeout_ms * 1000000, 0, 0};
+                    const struct stepper_range *callees, size_t callee_count, int is_free_outside,
+                    int64_t timeout_ms, uint64_t *addresses, size_t capacity,
+                    struct stepper_outcome *outcome) {
+    struct tracer tracer = {
+        pid, inside, inside_count, callees, callee_count, now_ns() + timeout_ms * 1000000, 0, 0};
     struct user_regs_struct registers;
     struct ticker ticker;
     uint64_t last = 0; /* the last instruction counted; 0: was outside */
@@ -336,8 +336,8 @@ void stepper_record(int pid, const struct stepper_range *inside, size_t inside_c
         is_stepping = last != 0 || !is_free_outside;
         if (signal_number == 0)
             signal_number = take_deferred(&tracer);
-        if ((rc = resume(&tracer, is_stepping ? PTRACE_SINGLESTEP : PTRACE_CONT,
-                         signal_number)) < 0 ||
+        if ((rc = resume(&tracer, is_stepping ? PTRACE_SINGLESTEP : PTRACE_CONT, signal_number)) <
+                0 ||
             (rc = wait_victim(&tracer, &status)) < 0)
             goto fail;
         signal_number = 0;

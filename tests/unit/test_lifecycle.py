@@ -17,10 +17,11 @@ STRICT = ["-X", "dev", "-W", "error"]
 
 EXITS = {
     "queues with unread items": """
-        queues = [fastipc.Queue(), fastipc.JoinableQueue(), fastipc.SimpleQueue()]
-        for queue in queues:
-            for _ in range(5):
-                queue.put(b"x" * 300_000)
+        for queue in (fastipc.Queue(), fastipc.JoinableQueue(3), fastipc.SimpleQueue()):
+            for _ in range(3):
+                queue.put(b"x" * 10_000)
+        unread = fastipc.Queue()
+        unread.put(b"x" * 10**7)
     """,
     "open pipes with unread messages": """
         left, right = fastipc.Pipe()
@@ -36,8 +37,9 @@ EXITS = {
         full.put(1)
         tasks.put(1)
         left, right = fastipc.Pipe()
+        reader, writer = fastipc.Pipe(False)
         for call in (queue.get, lambda: full.put(2), tasks.join, left.recv,
-                     lambda: right.send_bytes(b"x" * 2**22)):
+                     lambda: writer.send_bytes(b"x" * 2**22)):
             threading.Thread(target=call, daemon=True).start()
         time.sleep(0.2)
     """,

@@ -16,7 +16,7 @@ import pytest
 import fastipc
 from tests.support import ROOT
 
-OURS = {"connection", "context", "queues", "reduction"}
+OURS = {"connection", "context", "queues"}
 STANDARD = sorted(
     module.name
     for module in pkgutil.walk_packages(multiprocessing.__path__, "")
