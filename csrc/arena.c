@@ -61,8 +61,11 @@ static int find_place(const struct fipc_segment *segment, uint32_t id, struct fi
     out->capacity = UINT64_C(1) << size_class;
     if (populated > out->capacity)
         return -EBADMSG;
-    rc = fipc_segment_peek(segment, place & ~FIPC_BLOCK_LOW_MASK,
-                           populated == 0 ? FIPC_PAGE : populated, (void **)&out->data);
+    /* Without memory behind it, it may even lie behind the file's end. */
+    out->data = NULL;
+    rc = populated == 0 ? 0
+                        : fipc_segment_peek(segment, place & ~FIPC_BLOCK_LOW_MASK, populated,
+                                            (void **)&out->data);
     if (rc < 0)
         return rc;
     out->shm = shm;
@@ -327,6 +330,19 @@ static void reap_sometimes(struct fipc_segment *segment) {
     (void)fipc_slots_reap(segment);
 }
 
+/* A block is wanted back whose memory was given away: keep so much next time, up to
+ * three blocks in rotation. */
+static void want_warm(struct fipc_segment *segment, const struct fipc_block *block,
+                      uint64_t wanted) {
+    uint64_t *warm_bytes = &segment->arena->warm_bytes;
+    uint64_t warm = fipc_load_relaxed(warm_bytes);
+
+    if ((fipc_load_relaxed(&block->shm->populated) & ~FIPC_BLOCK_LOW_MASK) >= wanted)
+        return;
+    if (warm < 3 * wanted && warm < FIPC_WARM_MAX_BYTES)
+        fipc_store_relaxed(warm_bytes, warm + wanted);
+}
+
 int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
                      int64_t deadline_ns, struct fipc_block *out) {
     uint32_t size_class = fipc_log2_ceil(size_bytes), id = 0;
@@ -343,7 +359,6 @@ int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t
         return -ENOMEM;
     }
     fipc_fetch_add_relaxed(&segment->arena->allocs, 1);
-    segment->trim_resting = 0;
     rc = take_free(segment, size_class, out);
     if (rc == -EAGAIN) {
         reap_sometimes(segment);
@@ -351,6 +366,7 @@ int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t
     }
     if (rc == 0) {
         id = out->id;
+        want_warm(segment, out, wanted);
     } else if (rc == -EAGAIN) {
         rc = new_block(segment, size_class, deadline_ns, &id);
         if (rc < 0)
@@ -400,14 +416,14 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
     uint32_t size_class = (uint32_t)(fipc_load_relaxed(&shm->place) & FIPC_BLOCK_LOW_MASK);
     uint64_t populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
 
-    /* In a burst's aftermath nobody will want this memory soon: not kept warm. */
-    if (fipc_unlikely(fipc_load_relaxed(&segment->trim_resting)) && populated != 0 &&
-        fipc_load_relaxed(&arena->allocs) == segment->trim_allocs &&
-        fipc_load_relaxed(&arena->free_bytes) + populated > FIPC_FREE_KEEP_BYTES &&
+    /* Only as much is kept warm as was lately wanted back. */
+    if (fipc_unlikely(populated != 0 && fipc_load_relaxed(&arena->free_bytes) + populated >
+                                            FIPC_FREE_KEEP_BYTES +
+                                                fipc_load_relaxed(&arena->warm_bytes)) &&
         fipc_segment_fd_is_ours(segment) == 0) {
         fipc_store_relaxed(&shm->populated, 0);
-        (void)fipc_os_punch(segment->fd, fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK,
-                            populated);
+        (void)fipc_os_punch(segment->fd,
+                            fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK, populated);
         populated = 0;
     }
     fipc_store_relaxed(&shm->populated, populated);

@@ -236,12 +236,11 @@ void fipc_arena_trim_slow(struct fipc_segment *segment) {
         fipc_load_relaxed(&segment->trim_since_ns) == 0) {
         fipc_store_relaxed(&segment->trim_allocs, allocs);
         fipc_store_relaxed(&segment->trim_since_ns, now_ns);
-        fipc_store_relaxed(&segment->trim_resting, 0);
         return;
     }
     if (now_ns - fipc_load_relaxed(&segment->trim_since_ns) < TRIM_REST_NS)
         return;
-    fipc_store_relaxed(&segment->trim_resting, 1);
+    fipc_store_relaxed(&arena->warm_bytes, 0);
     fipc_store_relaxed(&arena->trim_due, 0);
     if (fipc_segment_fd_is_ours(segment) == 0)
         trim_all(segment);

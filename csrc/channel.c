@@ -79,7 +79,7 @@ static int ring_load(struct fipc_channel *channel, struct fipc_ring *ring, uint6
     int rc = fipc_block_find(channel->segment, FIPC_RING_REF_BLOCK(ref), &block);
 
     if (rc < 0) {
-        channel->map_block = FIPC_RING_REF_BLOCK(ref);
+        fipc_store_relaxed(&channel->map_block, FIPC_RING_REF_BLOCK(ref));
         return rc;
     }
     if (!(fipc_block_kind(block.shm) & FIPC_BLOCK_KIND_RING) ||
@@ -252,7 +252,7 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
             link = put->spare_ring != NULL && !put->spare_used &&
                    put->spare_ring->capacity >= bytes + 2 * FIPC_LINK_RESERVE;
             if (!link) {
-                channel->want_log2 = next_log2(channel, state.pos);
+                fipc_store_relaxed(&channel->want_log2, next_log2(channel, state.pos));
                 if (!channel->grows && (channel->put_ring.size >> channel->max_log2) != 0)
                     return -EAGAIN;
                 return -ENOBUFS;
@@ -318,7 +318,7 @@ int fipc_channel_put(struct fipc_channel *channel, struct fipc_put *put, int64_t
 
 int fipc_channel_spare(struct fipc_channel *channel, int64_t deadline_ns,
                        struct fipc_block *spare) {
-    uint64_t size = UINT64_C(1) << channel->want_log2;
+    uint64_t size = UINT64_C(1) << fipc_load_relaxed(&channel->want_log2);
 
     return fipc_block_alloc(channel->segment, size, FIPC_BLOCK_KIND_RING | channel->index << 1,
                             deadline_ns, spare);
@@ -327,7 +327,7 @@ int fipc_channel_spare(struct fipc_channel *channel, int64_t deadline_ns,
 int fipc_channel_map(struct fipc_channel *channel) {
     struct fipc_block block;
 
-    return fipc_block_map(channel->segment, channel->map_block, &block);
+    return fipc_block_map(channel->segment, fipc_load_relaxed(&channel->map_block), &block);
 }
 
 /* ---- getting ---- */
@@ -401,7 +401,7 @@ static int take_block(struct fipc_channel *channel, const struct fipc_record_shm
         return -EBADMSG;
     rc = fipc_block_find(channel->segment, (uint32_t)ref.block, &got->block);
     if (rc < 0) {
-        channel->map_block = (uint32_t)ref.block;
+        fipc_store_relaxed(&channel->map_block, (uint32_t)ref.block);
         return rc;
     }
     if (ref.size_bytes > (fipc_load_relaxed(&got->block.shm->populated) & ~FIPC_BLOCK_LOW_MASK) ||
@@ -418,7 +418,7 @@ int fipc_channel_hold_drained(struct fipc_channel *channel, uint64_t old_ref,
     int rc = fipc_block_find(channel->segment, FIPC_RING_REF_BLOCK(old_ref), drained);
 
     if (rc < 0) {
-        channel->map_block = FIPC_RING_REF_BLOCK(old_ref);
+        fipc_store_relaxed(&channel->map_block, FIPC_RING_REF_BLOCK(old_ref));
         return rc;
     }
     /* step get-ring-owner: the queue's all the same until the publish. */

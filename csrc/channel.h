@@ -35,11 +35,13 @@ struct fipc_channel {
     struct fipc_ring put_ring;
     uint64_t seen_read_pos;
     uint64_t seen_get_count;
-    uint32_t want_log2; /* the ring that would help, after -ENOBUFS */
+    uint32_t want_log2; /* the ring that would help, after -ENOBUFS; also read without */
     /* Under the get lock: what consumers of this process know of the put side. */
     struct fipc_ring get_ring;
     uint64_t seen_write_pos;
-    uint32_t map_block; /* the block to map, after -ESTALE */
+    /* The block to map, after -ESTALE of either side. Another thread's may stand here
+     * by the time it is read: then the next look says so again. */
+    uint32_t map_block;
 };
 
 /* One record to put. */

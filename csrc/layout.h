@@ -126,6 +126,9 @@ struct fipc_group_shm {
 /* Free blocks keep so much memory warm once traffic has stopped; with the last ring
  * (1 MiB at most) and the first page below the 2 MiB that a drained queue may hold. */
 #define FIPC_FREE_KEEP_BYTES (UINT64_C(512) << 10)
+/* Beyond it, what is wanted back in vain no longer raises what is kept: three blocks
+ * of 64 MiB in rotation. */
+#define FIPC_WARM_MAX_BYTES (UINT64_C(192) << 20)
 
 /* Block numbers: group * 128 + index; 0 is the first ring. */
 #define FIPC_BLOCK_ID(group, index) ((uint32_t)(group) * 128 + (uint32_t)(index))
@@ -151,7 +154,8 @@ struct fipc_arena_shm {
     uint32_t trim_due;       /* hint: free_bytes passed the limit */
     uint32_t sweep_due;      /* hint: somebody was found dead since the hints were rebuilt */
     uint32_t groups_retired; /* hint: groups whose page was given back */
-    uint64_t spare[4];
+    uint64_t warm_bytes;     /* hint: memory of free blocks that was wanted back lately */
+    uint64_t spare[3];
     int32_t class_free[FIPC_CLASS_COUNT];  /* hint: free blocks of the class */
     uint32_t class_hint[FIPC_CLASS_COUNT]; /* hint: a group that has some */
     uint32_t class_tail[FIPC_CLASS_COUNT]; /* the class's last group + 1; arena lock */

@@ -136,7 +136,7 @@ int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size
     };
     int rc;
 
-    if (fipc_unlikely(!fipc_token_is_current(channel->token)))
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(&channel->token))))
         return -EBUSY;
     rc = fipc_channel_put(channel, &put, 0);
     if (fipc_likely(rc == 0))
@@ -269,7 +269,7 @@ int fipc_queue_try_get(struct fipc_queue *queue, struct fipc_got *got) {
     struct fipc_channel *channel = &queue->channel;
     int rc;
 
-    if (fipc_unlikely(!fipc_token_is_current(channel->token)))
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(&channel->token))))
         return -EBUSY;
     got->block.shm = NULL;
     rc = fipc_channel_get(channel, got, 0);

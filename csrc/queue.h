@@ -13,7 +13,7 @@ struct fipc_queue {
     struct fipc_spin get_spin;
     int doorbell_fd; /* reads and writes the doorbell */
     uint64_t doorbell_inode;
-    uint32_t closing; /* set by fipc_queue_wake_all(): blocked calls return -ECANCELED */
+    uint32_t closing; /* set by fipc_queue_cancel(): blocked calls return -ECANCELED */
 };
 
 struct fipc_queue_config {

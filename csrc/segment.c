@@ -327,7 +327,6 @@ int fipc_segment_enter(struct fipc_segment *segment) {
          * come along (MADV_DONTFORK), so there is nothing to undo. */
         segment->slot_pin = NULL;
         segment->fork_token = 0;
-        segment->trim_resting = 0;
         rc = fipc_slots_claim(segment);
         if (rc == 0) {
             fipc_store_release(&segment->fork_token, fipc_load_relaxed(fipc_fork_token_page));

@@ -35,7 +35,6 @@ struct fipc_segment {
     /* Trimming: how long the arena has rested, as this process sees it. */
     int64_t trim_since_ns;
     uint32_t trim_allocs;
-    uint32_t trim_resting;
     int64_t sweep_checked_ns;
 };
 

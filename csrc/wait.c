@@ -61,25 +61,26 @@ void fipc_sleepers_wake_all(uint32_t *sleepers) {
     (void)fipc_os_wake_word(sleepers, INT32_MAX);
 }
 
+/* A spin's numbers are hints that threads share. */
 static void spin_paid(struct fipc_spin *spin) {
-    spin->misses = 0;
-    spin->budget_ns = SPIN_MAX_NS;
+    fipc_store_relaxed(&spin->misses, 0);
+    fipc_store_relaxed(&spin->budget_ns, SPIN_MAX_NS);
 }
 
-static void spin_missed(struct fipc_spin *spin) {
-    spin->misses++;
-    spin->budget_ns = spin->budget_ns / 2 < SPIN_MIN_NS ? 0 : spin->budget_ns / 2;
+static void spin_missed(struct fipc_spin *spin, int32_t budget_ns) {
+    (void)fipc_fetch_add_relaxed(&spin->misses, 1);
+    fipc_store_relaxed(&spin->budget_ns, budget_ns / 2 < SPIN_MIN_NS ? 0 : budget_ns / 2);
 }
 
 bool fipc_spin_while(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,
                      int64_t deadline_ns) {
     int64_t now_ns, until_ns;
-    int32_t budget_ns = spin->budget_ns;
+    int32_t budget_ns = fipc_load_relaxed(&spin->budget_ns), spent_ns = budget_ns;
 
     if (fipc_os_cpu_count() < 2)
         return false;
     if (budget_ns == 0) {
-        if (++spin->misses % SPIN_PROBE_EVERY != 0)
+        if ((fipc_fetch_add_relaxed(&spin->misses, 1) + 1) % SPIN_PROBE_EVERY != 0)
             return false;
         budget_ns = SPIN_MAX_NS;
     }
@@ -94,7 +95,7 @@ bool fipc_spin_while(struct fipc_spin *spin, const uint32_t *word, uint32_t seen
             fipc_pause();
         }
     } while (fipc_os_now_ns() < until_ns);
-    spin_missed(spin);
+    spin_missed(spin, spent_ns);
     return false;
 }
 
