@@ -17,8 +17,8 @@ from multiprocessing.context import get_spawning_popen
 
 from . import _core
 
-# Live objects by the segment that they are attached to.
-_attached: dict[bytes, weakref.WeakSet] = {}
+# Live objects by the segment that they are attached to, and their own identity.
+_attached: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 # Descriptors kept open for handles that are under way, so that the sender may close its object
 # right after sending: (segment, class) -> an object of its own.
@@ -27,7 +27,7 @@ _lent: dict[tuple, object] = {}
 
 def register(handle) -> None:
     """Remember a live object, so that a later pickle of it need not leave this process."""
-    _attached.setdefault(handle._identity()[0], weakref.WeakSet()).add(handle)
+    _attached[handle._identity()[0], id(handle)] = handle
 
 
 def spawning() -> bool:
@@ -125,7 +125,8 @@ def _rebuild_named(rebuild, cls, state, identity, pid, descriptors, name):
 
 def _find(identity, pid, descriptors):
     """Descriptors of one's own for a segment and its pipes, or None."""
-    for handle in [*_attached.get(identity[0], ()), *_lent.values()]:
+    here = [handle for key, handle in list(_attached.items()) if key[0] == identity[0]]
+    for handle in here + list(_lent.values()):
         try:
             if not handle.closed and handle._identity() == identity:
                 return _duplicate(_descriptors(handle))

@@ -68,8 +68,13 @@ cdef class QueueBase:
         """
         cdef uint8_t scratch[SCRATCH_BYTES]
         cdef message out
+        cdef int64_t deadline = FIPC_FOREVER
         if self.closed or self.queue == NULL:
             self.enter()
+        if not block:
+            deadline = 0
+        elif timeout is not None:
+            deadline = deadline_after(timeout)
         try:
             keep = encode(obj, scratch, &out)
         except Exception as error:
@@ -80,7 +85,7 @@ cdef class QueueBase:
             self.queue, out.data, <uint32_t>out.size, out.tag
         ) == 0:
             return
-        self.put_slow(&out, 0 if not block else deadline_after(timeout))
+        self.put_slow(&out, deadline)
 
     def _pickling_failed(self, error, obj):
         """Return whether a subclass has dealt with an error of pickling; put() raises it if not."""
@@ -132,14 +137,19 @@ cdef class QueueBase:
         """
         cdef uint8_t scratch[SCRATCH_BYTES]
         cdef fipc_got got
+        cdef int64_t deadline = FIPC_FOREVER
         if self.closed or self.queue == NULL:
             self.enter()
+        if not block:
+            deadline = 0
+        elif timeout is not None:
+            deadline = deadline_after(timeout)
         if self.stash:
             return self.unstash()
         got.buffer = scratch
         got.buffer_bytes = SCRATCH_BYTES
         if fipc_queue_try_get(self.queue, &got) != 0:
-            self.get_slow(&got, 0 if not block else deadline_after(timeout))
+            self.get_slow(&got, deadline)
         if got.block.shm == NULL:
             return decode(scratch, got.size_bytes, got.tag)
         return self.decode_block(&got)

@@ -7,6 +7,7 @@ multiprocessing.connection has is found here unchanged.
 from __future__ import annotations
 
 import multiprocessing.connection as _standard
+import operator
 from multiprocessing import reduction
 
 from . import _core, _handles
@@ -71,7 +72,6 @@ class StreamConnection(Connection):
     _handle = None  # type: ignore[assignment]
     _readable = True  # type: ignore[assignment]
     _writable = True  # type: ignore[assignment]
-    __init__ = _standard._ConnectionBase.__init__  # type: ignore[assignment]
     __del__ = _standard._ConnectionBase.__del__
     closed = _standard._ConnectionBase.closed
     readable = _standard._ConnectionBase.readable
@@ -87,6 +87,9 @@ class StreamConnection(Connection):
     _poll = _standard.Connection._poll
     __enter__ = _standard._ConnectionBase.__enter__
     __exit__ = _standard._ConnectionBase.__exit__
+
+    def __init__(self, handle, readable=True, writable=True):
+        _standard._ConnectionBase.__init__(self, operator.index(handle), readable, writable)
 
     def __reduce__(self):
         return _rebuild_stream, (

@@ -125,6 +125,13 @@ import fastipc
 
 make = eval(sys.argv[1])
 keep = make()
+# A process takes its place among those attached with its first use, which needs a descriptor.
+if isinstance(keep, tuple):
+    keep[0].send("first use")
+    assert keep[1].recv() == "first use"
+else:
+    keep.put("first use")
+    assert keep.get() == "first use"
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 opened = []
 try:
@@ -148,10 +155,8 @@ while True:
     free += 1
 assert free > 0
 made = None
-ends = make() if isinstance(keep, tuple) else None
-keep = keep if isinstance(keep, tuple) else (keep, keep)
-put = keep[0].send if ends else keep[0].put
-get = keep[1].recv if ends else keep[1].get
+put = keep[0].send if isinstance(keep, tuple) else keep.put
+get = keep[1].recv if isinstance(keep, tuple) else keep.get
 put("usable")
 assert get() == "usable"
 print("EMFILE", free)
@@ -171,6 +176,8 @@ import os, resource
 import fastipc
 queue = fastipc.Queue()
 left, right = fastipc.Pipe()
+queue.put(left.send("first use"))
+assert (queue.get(), right.recv()) == (None, "first use")
 resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), 256))
 try:
     while True:
