@@ -90,6 +90,7 @@ cdef extern from "channel.h" nogil:
         uint64_t items
         uint64_t blocks
         uint64_t ring_bytes
+    int fipc_channel_enter(fipc_channel *channel)
     bint fipc_channel_is_empty(const fipc_channel *channel)
     void fipc_channel_depth(const fipc_channel *channel, uint64_t *items, uint64_t *bytes)
     int fipc_channel_check(fipc_channel *channel, fipc_channel_census *census)

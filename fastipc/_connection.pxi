@@ -487,6 +487,17 @@ cdef class ConnectionBase:
         cdef fipc_header_shm *header = self.conn.segment.header
         return fipc_load_seqcst(&header.claimed) < fipc_load_seqcst(&header.lent)
 
+    def _attach(self):
+        """Take this process's place among those attached now, rather than with the first use."""
+        cdef int rc = 0
+        self.check_closed()
+        if self.conn.readable:
+            rc = fipc_channel_enter(&self.conn.in_)
+        if rc >= 0 and self.conn.writable:
+            rc = fipc_channel_enter(&self.conn.out)
+        if rc < 0:
+            self.fail(rc)
+
     def _check(self):
         """Check every record and block; for tests.  See debug_check()."""
         self.check_closed()

@@ -333,6 +333,12 @@ cdef class QueueBase:
         header = self.queue.segment.header
         return header.maxsize, header.max_bytes, header.label.decode("utf-8", "replace")
 
+    def _attach(self):
+        """Take this process's place among those attached now, rather than with the first use."""
+        cdef int rc = fipc_channel_enter(&self.queue.channel)
+        if rc < 0:
+            self.fail(rc)
+
     def _check(self):
         """Check every record and block; for tests.  See debug_check()."""
         self.enter()

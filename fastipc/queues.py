@@ -282,6 +282,10 @@ class SimpleQueue(_standard.SimpleQueue):
         self._reader.close()
         self._writer.close()
 
+    def _attach(self):
+        self._reader._attach()
+        self._writer._attach()
+
     def _check(self):
         return self._reader._check()
 

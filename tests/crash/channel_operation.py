@@ -148,6 +148,7 @@ class WakingPut(PutOperation):
     prefilled: ClassVar[tuple[str, ...]] = ()
     has_peer = True
     peer_sleeps = True
+    peer_ends_first = True  # the fresh process might take what the survivor woke it for
 
     def assist(self, link: Link) -> list[str]:
         return [CATALOG.label(self.channel.get(None))]

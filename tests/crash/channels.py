@@ -65,7 +65,7 @@ class QueueChannel:
         self.checked = checked
 
     def attach(self) -> None:
-        self.queue.qsize()
+        self.queue._attach()
 
     def put(self, item: object) -> None:
         try:
@@ -136,7 +136,8 @@ class SimpleQueueChannel:
         self.checked = checked
 
     def attach(self) -> None:
-        self.queue.empty()
+        attach = getattr(self.queue, "_attach", self.queue.empty)  # multiprocessing's has none
+        attach()
 
     def put(self, item: object) -> None:
         self.queue.put(item)
@@ -167,8 +168,8 @@ class PipeChannel:
         self.receiver = receiver
 
     def attach(self) -> None:
-        self.sender.poll(0)
-        self.receiver.poll(0)
+        self.sender._attach()
+        self.receiver._attach()
 
     def put(self, item: object) -> None:
         self.sender.send(item)

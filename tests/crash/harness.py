@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .operation import AFTER, BEFORE, Operation, Reports, Violation
+from .operation import AFTER, BEFORE, Operation, OtherWay, Reports, Violation
 from .processes import Child, ChildFailure, Link, flush_before_fork
 from .stepper import (
     Ending,
@@ -131,11 +131,14 @@ class Laboratory:
             reports = Reports()
             survivor.link.send(GO)
             reports.survivor = _unwrap("survivor", survivor.report(self.deadline))
+            if peer is not None and operation.peer_ends_first:
+                reports.peer = _unwrap("peer", peer.report(self.deadline))
             fresh = self._fork(stack, "the fresh process", lambda _: _guard(operation.arrive))
             reports.fresh = _unwrap("fresh process", fresh.report(self.deadline))
             fresh.expect_success(self.deadline)
             if peer is not None:
-                reports.peer = _unwrap("peer", peer.report(self.deadline))
+                if not operation.peer_ends_first:
+                    reports.peer = _unwrap("peer", peer.report(self.deadline))
                 peer.expect_success(self.deadline)
             survivor.link.send(GO)
             survivor.expect_success(self.deadline)
@@ -226,7 +229,7 @@ def plan(
     variants = list(operation.variants(laboratory))
     recordings = []
     for make in variants:
-        state, points = laboratory.record(make)
+        state, points = _record_again(laboratory, make)
         if operation.changes_state and state != AFTER:
             raise Violation(f"the operation ended, yet the state is the one {state}")
         recordings.append(points)
@@ -239,6 +242,15 @@ def plan(
         for point in evenly_spaced(points, None if wanted is None else -(-wanted // len(variants)))
     ]
     return variants, recordings, targets
+
+
+def _record_again(laboratory: Laboratory, make: Callable[[], Operation]) -> tuple[str, list[Point]]:
+    for _ in range(_FURTHER_TRIES):
+        try:
+            return laboratory.record(make)
+        except OtherWay:
+            continue
+    return laboratory.record(make)
 
 
 def run_targets(
@@ -260,6 +272,9 @@ def run_targets(
         for _ in range(1 + _FURTHER_TRIES):
             try:
                 outcome, state = laboratory.kill(variants[target.variant], point)
+            except OtherWay:
+                tally.finished += 1
+                continue
             except (Violation, ChildFailure) as failure:
                 tally.kills += 1
                 tally.failures.append(

@@ -24,6 +24,10 @@ class Violation(Exception):
     """What was found after a kill is neither the state before nor the state after."""
 
 
+class OtherWay(Violation):
+    """A process took another way than it was recorded on, and ended where it was to be killed."""
+
+
 @contextlib.contextmanager
 def during(name: str) -> Iterator[None]:
     """Names, in the message of a Violation, what was being done."""
@@ -57,6 +61,8 @@ class Operation(ABC):
     has_peer: ClassVar[bool] = False
     peer_sleeps: ClassVar[bool] = False
     """The victim acts only once the peer sleeps in the call that it made in assist()."""
+    peer_ends_first: ClassVar[bool] = False
+    """The peer ends behind the survivor, before the fresh process begins."""
     changes_state: ClassVar[bool] = True
     """Kills before the operation's effect and after it are both expected to be seen."""
 

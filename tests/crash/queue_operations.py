@@ -172,16 +172,18 @@ class JoinableQueueGet(OnJoinableQueue, GetOperation):
 
 
 class JoinableQueueTaskDone(OnJoinableQueue, ChannelOperation):
-    """task_done()."""
+    """task_done(), three times: one takes too few instructions to choose from."""
 
     name = "joinablequeue-task-done"
     prefilled: ClassVar[tuple[str, ...]] = ("p1", "p2", "p3")
 
     def act(self) -> None:
-        self.channel.queue.task_done()
+        for _ in self.prefilled:
+            self.channel.queue.task_done()
 
     def states(self) -> Sequence[State]:
-        return [State(BEFORE, self.prefilled, 3), State(AFTER, self.prefilled, 2)]
+        labels = (BEFORE, AFTER, AFTER, AFTER)
+        return [State(label, self.prefilled, 3 - done) for done, label in enumerate(labels)]
 
 
 class SimpleQueuePut(OnSimpleQueue, PutOperation):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from .channel_operation import ChannelOperation
 from .harness import Laboratory
-from .operation import AFTER, BEFORE, Operation, State, Violation
+from .operation import AFTER, BEFORE, Operation, OtherWay, State, Violation
 from .pipe_operations import OnPipe
 from .queue_operations import OnBoundedQueue, OnQueue
 from .stepper import Ending, Point, evenly_spaced
@@ -23,7 +23,7 @@ class Recovery(ChannelOperation):
     first_point: Point | None = None  # None: the first operation alone, to be recorded
     first_is_done: bool | None = None
 
-    _CANDIDATES = 30
+    _CANDIDATES = 90
     _TAKE_OVER = 25  # instructions that a take-over needs at the very least
 
     @classmethod
@@ -43,7 +43,10 @@ class Recovery(ChannelOperation):
         _, points = laboratory.record(cls)
         lengths: list[tuple[Point, int, bool]] = []
         for point in evenly_spaced(points, cls._CANDIDATES):
-            state, recording = laboratory.record(cls.behind(point))
+            try:
+                state, recording = laboratory.record(cls.behind(point))
+            except OtherWay:
+                continue
             lengths.append((point, len(recording), state == AFTER))
         undisturbed = lengths[0][1]
         held = [entry for entry in lengths if entry[1] >= undisturbed + cls._TAKE_OVER]
@@ -100,6 +103,8 @@ class Recovery(ChannelOperation):
             self.act_first,
             lambda pid: laboratory.stepper.kill(pid, point, timeout=laboratory.deadline),
         )
+        if outcome.ending is Ending.FINISHED:
+            raise OtherWay(f"the first victim was not killed: {outcome}")
         if outcome.ending is not Ending.KILLED:
             raise Violation(f"the first victim was not killed: {outcome}")
 
@@ -152,6 +157,19 @@ class QueueAttachRecovery(OnQueue, Recovery):
 
     name = "queue-attach-recovery"
     changes_state = False
+
+    @classmethod
+    def variants(cls, laboratory: Laboratory) -> Sequence[Callable[[], Operation]]:
+        # Wherever the first one dies, its slot is swept: before, with and after the block.
+        _, points = laboratory.record(cls)
+        chosen = []
+        for point in evenly_spaced(points, 8)[1:]:
+            try:
+                state, _ = laboratory.record(cls.behind(point))
+            except OtherWay:
+                continue
+            chosen.append(cls.behind(point, state == AFTER))
+        return chosen[::3]
 
     def attach_victim(self) -> None:
         if self.first_point is None:
