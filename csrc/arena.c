@@ -417,13 +417,13 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
     uint64_t populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
 
     /* Only as much is kept warm as was lately wanted back. */
-    if (fipc_unlikely(populated != 0 && fipc_load_relaxed(&arena->free_bytes) + populated >
-                                            FIPC_FREE_KEEP_BYTES +
-                                                fipc_load_relaxed(&arena->warm_bytes)) &&
+    if (fipc_unlikely(populated != 0 &&
+                      fipc_load_relaxed(&arena->free_bytes) + populated >
+                          FIPC_FREE_KEEP_BYTES + fipc_load_relaxed(&arena->warm_bytes)) &&
         fipc_segment_fd_is_ours(segment) == 0) {
         fipc_store_relaxed(&shm->populated, 0);
-        (void)fipc_os_punch(segment->fd,
-                            fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK, populated);
+        (void)fipc_os_punch(segment->fd, fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK,
+                            populated);
         populated = 0;
     }
     fipc_store_relaxed(&shm->populated, populated);

@@ -13,7 +13,9 @@
 #define ROOM_SLICE_FIRST_NS (5 * FIPC_NS_PER_MS)
 #define ROOM_SLICE_LAST_NS (400 * FIPC_NS_PER_MS)
 
-/* Fragments: a quarter of the ring, so that both ends copy at the same time. */
+/* Fragments: a quarter of the ring, so that both ends copy at the same time. 1 MiB
+ * messages between two processes: 7.9 GB/s, with an eighth 7.6; a ring of 256 KiB
+ * makes no difference, one of 512 KiB gives 11 but leaves a small L2 cache nothing. */
 #define FRAGMENT_BYTES ((UINT64_C(1) << FIPC_RING_PIPE_LOG2) / 4)
 /* Rather wait than send less. */
 #define FRAGMENT_LEAST_BYTES 4096
