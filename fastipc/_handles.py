@@ -120,6 +120,19 @@ def _rebuild_named(rebuild, cls, state, identity, pid, descriptors, name):
     return handle
 
 
+def _forget_lent() -> None:
+    # In a forked child: what is under way is the parent's to keep. A copy of a pipe's end that
+    # stayed open here would hide its end of file.
+    keepers = list(_lent.values())
+    _lent.clear()
+    _core.set_lent(0, settle)
+    for keeper in keepers:
+        keeper.close()
+
+
+os.register_at_fork(after_in_child=_forget_lent)
+
+
 # ---- finding the descriptors of a segment ----
 
 

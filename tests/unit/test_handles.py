@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import pickle
 
 import pytest
@@ -219,3 +220,28 @@ def test_a_received_handle_does_not_leak():
     assert len(resources()) <= len(before)
     queue.close()
     carrier.close()
+
+
+def test_a_forked_child_keeps_no_end_of_a_pipe_that_its_parent_sent_away():
+    left, right = fastipc.Pipe()
+    queue = fastipc.Queue()
+    queue.put(right)
+    release_read, release_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # holds what fork copied, except what the parent keeps for the pickle under way
+        right.close()
+        os.close(release_write)
+        os.read(release_read, 1)
+        os._exit(0)
+    os.close(release_read)
+    copy = queue.get()
+    right.close()
+    copy.send("last")
+    copy.close()
+    assert left.recv() == "last"
+    with pytest.raises(EOFError):
+        left.recv()
+    os.close(release_write)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for handle in (left, queue):
+        handle.close()
