@@ -56,7 +56,7 @@ static int find_place(const struct fipc_segment *segment, uint32_t id, struct fi
     uint32_t size_class = (uint32_t)(place & FIPC_BLOCK_LOW_MASK);
     int rc;
 
-    if (size_class < FIPC_CLASS_MIN || size_class > FIPC_CLASS_MAX)
+    if (size_class < FIPC_CLASS_MIN || size_class > FIPC_CLASS_MAX || place < FIPC_OFF_SPACE)
         return -EBADMSG;
     out->capacity = UINT64_C(1) << size_class;
     if (populated > out->capacity)
@@ -105,7 +105,8 @@ int fipc_block_map(struct fipc_segment *segment, uint32_t id, struct fipc_block 
 
 /* ---- taking a free block ---- */
 
-/* Takes a free block out of one group; -EAGAIN when it has none. */
+/* Takes a free block out of one group; -EAGAIN when it has none. Fills in only its
+ * descriptor and number: mapping it may fail. */
 static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t size_class,
                      struct fipc_block *out) {
     struct fipc_group_shm *group;
@@ -125,7 +126,8 @@ static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t siz
             if (index >= FIPC_GROUP_BLOCKS)
                 break;
             fipc_fetch_and_relaxed(&group->free_hint[word], ~(UINT64_C(1) << (index & 63)));
-            /* B1: acquires what the last owner wrote before it let go (B2). */
+            /* step block-take. B1: acquires what the last owner wrote before it let go
+             * (B2). */
             if (!fipc_cas64_seqcst(&shm->owner, 0, segment->owner))
                 continue;
             /* The group may have been retired between our look and the swap. */
@@ -137,7 +139,9 @@ static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t siz
             fipc_fetch_add_relaxed(&segment->arena->class_free[size_class], -1);
             fipc_fetch_add_relaxed(&segment->arena->free_bytes,
                                    -(fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK));
-            return fipc_block_map(segment, FIPC_BLOCK_ID(number, index), out);
+            out->shm = shm;
+            out->id = FIPC_BLOCK_ID(number, index);
+            return 0;
         }
     }
     return -EAGAIN;
@@ -145,10 +149,11 @@ static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t siz
 
 static int take_free(struct fipc_segment *segment, uint32_t size_class, struct fipc_block *out) {
     struct fipc_arena_shm *arena = segment->arena;
+    int32_t count = fipc_load_relaxed(&arena->class_free[size_class]);
     uint32_t groups, hint;
     int rc;
 
-    if (fipc_load_relaxed(&arena->class_free[size_class]) <= 0)
+    if (count <= 0)
         return -EAGAIN;
     groups = fipc_group_count(segment);
     hint = fipc_load_relaxed(&arena->class_hint[size_class]);
@@ -164,8 +169,9 @@ static int take_free(struct fipc_segment *segment, uint32_t size_class, struct f
         if (rc != -EAGAIN)
             return rc;
     }
-    /* The count was wrong (somebody was killed in between): do not search again. */
-    fipc_store_relaxed(&arena->class_free[size_class], 0);
+    /* The count was wrong (somebody was killed in between): do not search again. Unless
+     * it has moved: what was given back meanwhile must not be forgotten. */
+    (void)fipc_cas32_seqcst((uint32_t *)&arena->class_free[size_class], (uint32_t)count, 0);
     return -EAGAIN;
 }
 
@@ -215,8 +221,8 @@ static int add_group(struct fipc_segment *segment, uint32_t size_class, uint64_t
     state->pos = page + FIPC_PAGE;
     /* The space first: no two groups may ever share a page. Dying before the next
      * store leaves a number without a page, which is used again. */
-    fipc_side_publish(&segment->arena->state, state);
-    fipc_store_release(dir, (uint32_t)(page / FIPC_PAGE));
+    fipc_side_publish(&segment->arena->state, state);      /* step group-space */
+    fipc_store_release(dir, (uint32_t)(page / FIPC_PAGE)); /* step group-dir */
     fipc_store_relaxed(&segment->arena->class_tail[size_class], *number + 1);
     return 0;
 }
@@ -234,6 +240,8 @@ static int add_block(struct fipc_segment *segment, uint32_t size_class, uint64_t
     uint64_t place;
     int rc;
 
+    if (state.pos > FIPC_SPACE_MAX)
+        return -EBADMSG;
     if (number != 0) {
         number--;
         rc = fipc_group_find(segment, number, &group);
@@ -269,8 +277,8 @@ static int add_block(struct fipc_segment *segment, uint32_t size_class, uint64_t
     fipc_store_relaxed(&shm->owner, segment->owner);
     /* Space first: dying here wastes a range of the file that has no memory. */
     state.pos = place + (UINT64_C(1) << size_class);
-    fipc_side_publish(&arena->state, &state);
-    fipc_store_release(&group->used, index + 1);
+    fipc_side_publish(&arena->state, &state);    /* step block-space */
+    fipc_store_release(&group->used, index + 1); /* step block-used */
     *id = FIPC_BLOCK_ID(number, index);
     return 0;
 }
@@ -389,16 +397,17 @@ int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t
             goto err_release;
         populated = wanted;
     }
-    fipc_store_release(&shm->populated, populated | kind);
+    fipc_store_release(&shm->populated, populated | kind); /* step block-populated */
     rc = fipc_block_map(segment, id, out);
     if (rc < 0)
         goto err_release;
     return 0;
 err_release:
     /* A part may have got memory: give that back rather than lose count of it. */
-    (void)fipc_os_punch(segment->fd,
-                        (fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK) + populated,
-                        wanted > populated ? wanted - populated : 0);
+    if (wanted > populated && fipc_segment_fd_is_ours(segment) == 0)
+        (void)fipc_os_punch(segment->fd,
+                            (fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK) + populated,
+                            wanted - populated);
     out->shm = shm;
     out->id = id;
     out->data = NULL;
@@ -413,23 +422,30 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
     struct fipc_group_shm *group =
         (struct fipc_group_shm *)((uint8_t *)(shm - index) -
                                   offsetof(struct fipc_group_shm, block));
-    uint32_t size_class = (uint32_t)(fipc_load_relaxed(&shm->place) & FIPC_BLOCK_LOW_MASK);
+    uint64_t place = fipc_load_relaxed(&shm->place);
+    uint32_t size_class = (uint32_t)(place & FIPC_BLOCK_LOW_MASK);
     uint64_t populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
 
+    /* Not ours: in a forked child, which must not touch what is its parent's. */
+    if (!fipc_token_is_current(fipc_load_relaxed(&segment->fork_token)) ||
+        fipc_load_relaxed(&shm->owner) != segment->owner)
+        return;
+    if (fipc_unlikely(size_class > FIPC_CLASS_MAX || populated > UINT64_C(1) << size_class))
+        return; /* damaged: lost, rather than spread */
     /* Only as much is kept warm as was lately wanted back. */
     if (fipc_unlikely(populated != 0 &&
                       fipc_load_relaxed(&arena->free_bytes) + populated >
                           FIPC_FREE_KEEP_BYTES + fipc_load_relaxed(&arena->warm_bytes)) &&
         fipc_segment_fd_is_ours(segment) == 0) {
-        fipc_store_relaxed(&shm->populated, 0);
-        (void)fipc_os_punch(segment->fd, fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK,
-                            populated);
+        fipc_store_relaxed(&shm->populated, 0); /* step block-punch */
+        (void)fipc_os_punch(segment->fd, place & ~FIPC_BLOCK_LOW_MASK, populated);
         populated = 0;
     }
     fipc_store_relaxed(&shm->populated, populated);
-    /* B2, release, pairs with B1: our last reads and writes of the block are done. */
+    /* step block-release. B2, release, pairs with B1: our last reads and writes of the
+     * block are done. */
     if (!fipc_cas64_seqcst(&shm->owner, segment->owner, 0))
-        return; /* not ours: after a fork, or swept as a dead process's */
+        return; /* given back twice, by two threads */
     fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
     fipc_fetch_add_relaxed(&arena->class_free[size_class], 1);
     fipc_store_relaxed(&arena->class_hint[size_class], FIPC_BLOCK_GROUP(block->id));

@@ -35,9 +35,10 @@ FIPC_ALWAYS_INLINE uint32_t fipc_block_kind(const struct fipc_block_shm *shm) {
     return (uint32_t)(fipc_load_relaxed(&shm->populated) & FIPC_BLOCK_LOW_MASK);
 }
 
-/* Frees what (slot, gen), which is dead, owned; rebuilds the hints. Idempotent, and
- * may run in several processes at once. */
-void fipc_arena_sweep(struct fipc_segment *segment, uint32_t slot, uint32_t gen);
+/* Frees what (slot, gen), which is dead, owned; rebuilds the hints. Idempotent. The
+ * caller holds the slot's file lock. Errors: -ENOMEM, -EBADF: a descriptor page cannot
+ * be mapped, and nothing was swept. */
+FIPC_MUST_USE int fipc_arena_sweep(struct fipc_segment *segment, uint32_t slot, uint32_t gen);
 
 /* For the new owner of a put lock that a dead process held: ordinals that it gave
  * out and never published are taken back. Idempotent. */

@@ -35,7 +35,7 @@ static bool is_queued(const struct fipc_segment *segment, uint32_t kind, uint64_
     const struct fipc_channel_shm *shm;
     uint64_t write_pos;
 
-    if (channel > 1)
+    if (channel > 1 || ordinal == 0)
         return false;
     shm = fipc_segment_channel(segment, channel);
     write_pos = fipc_side_read_pos(&shm->put);
@@ -51,6 +51,30 @@ struct recount {
     uint64_t free_bytes;
 };
 
+/* Frees a block of a dead owner, unless it is the queue's: true when it is free now. */
+static bool sweep_block(struct fipc_segment *segment, struct fipc_block_shm *shm, uint64_t dead) {
+    uint64_t place = fipc_load_relaxed(&shm->place), ordinal, populated;
+    uint32_t size_class = (uint32_t)(place & FIPC_BLOCK_LOW_MASK);
+
+    for (;;) {
+        ordinal = fipc_load_acquire(&shm->ordinal);
+        if (!is_queued(segment, fipc_block_kind(shm), ordinal))
+            break;
+        /* Still the same: not one that was taken back (fipc_arena_repair_put) before
+         * write_pos passed it. */
+        if (fipc_load_acquire(&shm->ordinal) == ordinal)
+            return false;
+    }
+    /* It may have died between reserving memory and counting it, or between ceasing to
+     * count it and giving it back. Still its word: nobody else takes the block. */
+    populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
+    if (size_class <= FIPC_CLASS_MAX && populated < UINT64_C(1) << size_class &&
+        fipc_segment_fd_is_ours(segment) == 0)
+        (void)fipc_os_punch(segment->fd, (place & ~FIPC_BLOCK_LOW_MASK) + populated,
+                            (UINT64_C(1) << size_class) - populated);
+    return fipc_cas64_seqcst(&shm->owner, dead, 0); /* step sweep-free */
+}
+
 static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *group, uint64_t dead,
                         struct recount *recount) {
     uint32_t used = fipc_group_used(group);
@@ -60,16 +84,7 @@ static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *gro
         struct fipc_block_shm *shm = &group->block[index];
         uint64_t owner = fipc_load_acquire(&shm->owner);
 
-        if (owner == dead && dead != 0) {
-            uint64_t ordinal = fipc_load_acquire(&shm->ordinal);
-
-            if (is_queued(segment, fipc_block_kind(shm), ordinal))
-                continue;
-            if (!fipc_cas64_seqcst(&shm->owner, dead, 0))
-                continue;
-            owner = 0;
-        }
-        if (owner == 0) {
+        if (owner == 0 || (owner == dead && sweep_block(segment, shm, dead))) {
             fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
             if (size_class < FIPC_CLASS_COUNT)
                 recount->class_free[size_class]++;
@@ -78,11 +93,18 @@ static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *gro
     }
 }
 
-void fipc_arena_sweep(struct fipc_segment *segment, uint32_t slot, uint32_t gen) {
+int fipc_arena_sweep(struct fipc_segment *segment, uint32_t slot, uint32_t gen) {
     struct recount recount = {0};
     uint32_t groups = fipc_group_count(segment);
     struct fipc_group_shm *group;
 
+    /* All of them first: who owns a ring is derived from the ring that is read now. */
+    for (uint32_t number = 0; number < groups; number++) {
+        int rc = fipc_group_map(segment, number, &group);
+
+        if (rc == -ENOMEM || rc == -EBADF)
+            return rc;
+    }
     for (uint32_t number = 0; number < groups; number++)
         if (fipc_group_map(segment, number, &group) == 0)
             sweep_group(segment, group, FIPC_OWNER(slot, gen), &recount);
@@ -91,6 +113,7 @@ void fipc_arena_sweep(struct fipc_segment *segment, uint32_t slot, uint32_t gen)
     fipc_store_relaxed(&segment->arena->free_bytes, recount.free_bytes);
     if (recount.free_bytes > FIPC_FREE_KEEP_BYTES)
         fipc_store_relaxed(&segment->arena->trim_due, 1);
+    return 0;
 }
 
 void fipc_arena_repair_put(struct fipc_segment *segment, uint32_t channel) {
@@ -112,7 +135,7 @@ void fipc_arena_repair_put(struct fipc_segment *segment, uint32_t channel) {
             if (kind >> 1 != channel)
                 continue;
             if (ordinal > write_pos || (ordinal == write_pos && !(kind & FIPC_BLOCK_KIND_RING)))
-                fipc_store_release(&shm->ordinal, 0);
+                fipc_store_release(&shm->ordinal, 0); /* step repair-ordinal */
         }
     }
 }
@@ -130,7 +153,7 @@ static void wipe_group(struct fipc_segment *segment, uint32_t number) {
     for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++)
         if (fipc_load_relaxed(&arena->class_tail[i]) == number + 1)
             fipc_store_relaxed(&arena->class_tail[i], 0);
-    fipc_store_release(dir, page | FIPC_GROUP_RETIRED);
+    fipc_store_release(dir, page | FIPC_GROUP_RETIRED); /* step retire-dir */
     if (page != 0 && fipc_segment_fd_is_ours(segment) == 0)
         (void)fipc_os_punch(segment->fd, (uint64_t)page * FIPC_PAGE, FIPC_PAGE);
     fipc_fetch_add_relaxed(&arena->groups_retired, 1);
@@ -147,6 +170,8 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
         return;
     used = fipc_group_used(group);
     size_class = fipc_load_relaxed(&group->size_class);
+    if (size_class >= FIPC_CLASS_COUNT)
+        return;
     for (; held < used; held++) {
         if (!fipc_cas64_seqcst(&group->block[held].owner, 0, segment->owner))
             break;
@@ -157,15 +182,19 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
     }
     if (held == used && used > 0 &&
         (fipc_load_relaxed(&group->block[held - 1].populated) & ~FIPC_BLOCK_LOW_MASK) == 0) {
-        /* From here on nobody can take a block of it (take_from looks at `used`
-         * after its swap). */
+        /* step retire-used: from here on nobody can take a block of it (take_from looks
+         * at `used` after its swap). */
         (void)fipc_exchange_seqcst(&group->used, 0);
         fipc_fetch_add_relaxed(&segment->arena->class_free[size_class], -(int32_t)used);
         wipe_group(segment, number);
         return;
     }
-    while (held > 0)
-        fipc_store_release(&group->block[--held].owner, 0);
+    while (held > 0) {
+        held--;
+        fipc_store_release(&group->block[held].owner, 0);
+        /* Who met it in our hands has cleared its bit. */
+        fipc_fetch_or_release(&group->free_hint[held >> 6], UINT64_C(1) << (held & 63));
+    }
 }
 
 void fipc_arena_repair_space(struct fipc_segment *segment) {
@@ -232,6 +261,9 @@ void fipc_arena_trim_slow(struct fipc_segment *segment) {
     uint32_t allocs = fipc_load_relaxed(&arena->allocs);
     int64_t now_ns = fipc_os_coarse_now_ns();
 
+    /* A forked child that did nothing yet still has its parent's owner word. */
+    if (!fipc_token_is_current(fipc_load_relaxed(&segment->fork_token)))
+        return;
     if (allocs != fipc_load_relaxed(&segment->trim_allocs) ||
         fipc_load_relaxed(&segment->trim_since_ns) == 0) {
         fipc_store_relaxed(&segment->trim_allocs, allocs);

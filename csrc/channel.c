@@ -76,7 +76,8 @@ int fipc_channel_lock_get(struct fipc_channel *channel, int64_t deadline_ns) {
 static int ring_load(struct fipc_channel *channel, struct fipc_ring *ring, uint64_t ref,
                      uint64_t pos) {
     struct fipc_block block;
-    int rc = fipc_block_find(channel->segment, FIPC_RING_REF_BLOCK(ref), &block);
+    int rc =
+        ref == 0 ? -EBADMSG : fipc_block_find(channel->segment, FIPC_RING_REF_BLOCK(ref), &block);
 
     if (rc < 0) {
         fipc_store_relaxed(&channel->map_block, FIPC_RING_REF_BLOCK(ref));
@@ -239,11 +240,13 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
         return -EBUSY;
     if (put->items != 0 && !limits_allow(channel, put, state.count))
         return -EAGAIN;
-    if (fipc_unlikely(channel->put_ring.ref != state.ring)) {
+    if (fipc_unlikely(channel->put_ring.ref != state.ring || state.ring == 0)) {
         rc = ring_load(channel, &channel->put_ring, state.ring, state.pos);
         if (rc < 0)
             return rc;
     }
+    if (fipc_unlikely((state.pos & 7) != 0 || state.pos < channel->put_ring.base_pos))
+        return -EBADMSG;
     room = ring_room(channel, state.pos, bytes, reserve);
     if (fipc_unlikely(!room.ok)) {
         look_at_readers(channel);
@@ -267,8 +270,10 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
             return rc;
         fipc_store_relaxed(&shm->token, 1);
     }
-    if (fipc_unlikely(link))
+    if (fipc_unlikely(link)) {
         write_link(channel, put, &state);
+        room.pad = 0; /* was the old ring's */
+    }
     at = channel->put_ring.data;
     if (FASTIPC_BREAK_PUBLISH_FIRST) {
         struct fipc_side_copy_shm early = {state.pos + room.pad + bytes, state.count + put->items,
@@ -343,6 +348,7 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
                          struct fipc_side_copy_shm *state, struct fipc_record_shm *header,
                          const uint8_t **payload) {
     struct fipc_ring *ring = &channel->get_ring;
+    bool linked = false;
     int rc;
 
     *state = *from;
@@ -355,10 +361,14 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
         uint64_t off;
         const uint8_t *at;
 
-        if (fipc_unlikely(ring->ref != state->ring)) {
+        if (fipc_unlikely(ring->ref != state->ring || state->ring == 0)) {
             rc = ring_load(channel, ring, state->ring, state->pos);
             if (rc < 0)
                 return rc;
+            if (linked && ring->base_pos != state->pos) {
+                ring->ref = 0; /* not the ring that was linked here */
+                return -EBADMSG;
+            }
         }
         off = (state->pos - ring->base_pos) & (ring->size - 1);
         if (fipc_unlikely(off & 7))
@@ -376,6 +386,7 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
                 return -EBADMSG;
             state->ring = fipc_load_relaxed((const uint64_t *)(const void *)*payload);
             state->pos += fipc_record_bytes(8);
+            linked = true;
             /* The link counts up, so damage cannot make this loop for ever. */
             if (FIPC_RING_REF_LINK(state->ring) != FIPC_RING_REF_LINK(ring->ref) + 1)
                 return -EBADMSG;
@@ -531,10 +542,10 @@ int fipc_channel_arm(struct fipc_channel *channel, int ring_fd, int64_t deadline
         return rc;
     if (fipc_side_current(&shm->put).pos != fipc_side_read_pos(&shm->get)) {
         rc = fipc_os_ring(ring_fd);
-        fipc_store_relaxed(&shm->token, 1);
+        fipc_store_relaxed(&shm->token, 1); /* step arm-token */
     }
     if (rc == 0)
-        fipc_store_release(&shm->put.armed, 1);
+        fipc_store_release(&shm->put.armed, 1); /* step arm-armed */
     fipc_lock_release(&shm->put.lock);
     return rc;
 }

@@ -55,6 +55,8 @@ int fipc_channel_reserve(struct fipc_channel *channel, uint64_t least_bytes, uin
     /* Nobody but us moves the put side, so its state stands still. */
     uint64_t pos = fipc_side_current(&channel->shm->put).pos;
 
+    if ((pos & 7) != 0 || pos < channel->put_ring.base_pos)
+        return -EBADMSG;
     if (least_bytes > most_bytes)
         least_bytes = most_bytes;
     room->bytes = room_at(channel, pos, least_bytes, most_bytes, room);

@@ -213,8 +213,8 @@ void fipc_conn_close(struct fipc_conn *conn) {
     if (conn->readable) {
         if (fipc_pipe_fd_is_ours(conn->read_fd, conn->read_inode) == 0)
             (void)close(conn->read_fd);
-        /* The descriptor first: who sees the new epoch looks for readers, and must
-         * not find us. */
+        /* step close-epoch: the descriptor first, since who sees the new epoch looks for
+         * readers, and must not find us. */
         (void)fipc_fetch_add_seqcst(&conn->in.shm->close_epoch, 1);
         fipc_sleepers_wake_all(&conn->in.shm->get.sleepers);
     }
@@ -281,7 +281,7 @@ int fipc_turn_wait(struct fipc_conn *conn, uint64_t *turn, uint64_t seen, uint32
 }
 
 void fipc_turn_release(uint64_t *turn, uint64_t owner, uint32_t *sleepers) {
-    if (fipc_cas64_seqcst(turn, owner, 0))
+    if (fipc_cas64_seqcst(turn, owner, 0)) /* step turn-release */
         fipc_sleepers_wake(sleepers);
 }
 

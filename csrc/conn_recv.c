@@ -123,7 +123,7 @@ static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_re
             state->tag = header.tag;
             state->owner = owner;
             fipc_store_relaxed(&conn->recv_thread, fipc_conn_thread());
-            fipc_store_release(&shm->recv_turn, owner);
+            fipc_store_release(&shm->recv_turn, owner); /* step recv-turn-take */
             return 0;
         case FIPC_RECORD_MIDDLE:
         case FIPC_RECORD_LAST:

@@ -124,7 +124,7 @@ static int take_turn(struct fipc_conn *conn, uint64_t dead, int64_t deadline_ns,
     turn = fipc_load_relaxed(&shm->send_turn);
     *taken = turn == 0 || turn == dead;
     if (*taken) {
-        fipc_store_release(&shm->send_turn, conn->segment.owner);
+        fipc_store_release(&shm->send_turn, conn->segment.owner); /* step send-turn-take */
         fipc_store_relaxed(&conn->send_thread, fipc_conn_thread());
     }
     fipc_lock_release(&shm->put.lock);

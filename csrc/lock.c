@@ -68,7 +68,8 @@ int fipc_lock_wait(const struct fipc_segment *segment, uint32_t *lock, int64_t d
         if (rc < 0)
             return rc;
         if (rc == 0) {
-            /* Dead: nobody else writes this word but another who takes over. */
+            /* step lock-take-over: dead, so nobody else writes this word but another who
+             * takes over. */
             if (fipc_cas32_seqcst(lock, word, segment->lock_word | FIPC_LOCK_WAITERS))
                 return 1;
             continue;

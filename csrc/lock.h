@@ -25,7 +25,7 @@ void fipc_lock_wake(uint32_t *lock);
  * caller loads afterwards is not older than the unlock. */
 FIPC_ALWAYS_INLINE void fipc_lock_release(uint32_t *lock) {
     /* L2, release, pairs with L1; sequentially consistent because callers then ask
-     * whether somebody sleeps (W1 in wait.h). */
+     * whether somebody sleeps (W1 in wait.h). step lock-release. */
     uint32_t word = fipc_exchange_seqcst(lock, 0);
 
     if (fipc_unlikely(word & FIPC_LOCK_WAITERS))

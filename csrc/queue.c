@@ -302,7 +302,8 @@ static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
     rc = fipc_sleepers_wait(&put->sleepers, mark, until_ns);
     if (rc == -ETIMEDOUT) {
         fipc_arena_trim(&queue->segment);
-        if (!fipc_channel_is_empty(&queue->channel))
+        /* Not after the first, short slice, which may just have crossed a wake. */
+        if (waiting->rounds > 1 && !fipc_channel_is_empty(&queue->channel))
             fipc_fetch_add_relaxed(&queue->channel.shm->late_wakes, 1);
         return until_ns >= deadline_ns ? 0 : -EINTR;
     }
@@ -374,7 +375,8 @@ int fipc_queue_task_done(struct fipc_queue *queue) {
         if (done >= put)
             return -ERANGE;
     } while (!fipc_cas64_seqcst(&header->done_count, done, done + 1));
-    /* Dying before this costs join() its recheck interval. */
+    /* step task-done is the swap above: dying before this costs join() its recheck
+     * interval. */
     if (done + 1 == put)
         fipc_sleepers_wake_all(&header->done_sleepers);
     return 0;

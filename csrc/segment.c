@@ -259,7 +259,7 @@ int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_
     if (config->label != NULL)
         (void)snprintf(segment->header->label, sizeof(segment->header->label), "%s", config->label);
     init_arena(segment, config);
-    fipc_store_release(&segment->header->magic, FIPC_MAGIC);
+    fipc_store_release(&segment->header->magic, FIPC_MAGIC); /* step create-magic */
     return 0;
 err_unmap:
     fipc_os_unmap(base, UINT64_C(1) << FIPC_CHUNK0_LOG2);

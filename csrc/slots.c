@@ -54,17 +54,20 @@ int fipc_slots_claim(struct fipc_segment *segment) {
             continue;
         if (rc < 0)
             goto out_close;
-        /* The slot is ours from here on; if we die, it is free again. */
+        /* step claim-lock: the slot is ours from here on; if we die, it is free again. */
         gen = fipc_load_acquire(&shm->gen);
-        if (fipc_load_relaxed(&shm->state) == FIPC_SLOT_USED)
-            fipc_arena_sweep(segment, slot, gen); /* its last owner was killed */
+        if (fipc_load_relaxed(&shm->state) == FIPC_SLOT_USED) {
+            rc = fipc_arena_sweep(segment, slot, gen); /* its last owner was killed */
+            if (rc < 0)
+                goto out_close;
+        }
         gen = gen + 1 == 0 ? 1 : gen + 1;
         rc = fipc_os_pin(fd, &pin);
         if (rc < 0)
             goto out_close;
         raise_slot_high(segment, slot);
-        fipc_store_release(&shm->gen, gen);
-        fipc_store_release(&shm->state, FIPC_SLOT_USED);
+        fipc_store_release(&shm->gen, gen);              /* step claim-gen */
+        fipc_store_release(&shm->state, FIPC_SLOT_USED); /* step claim-state */
         segment->slot = slot;
         segment->slot_gen = gen;
         segment->owner = FIPC_OWNER(slot, gen);
@@ -82,6 +85,7 @@ out_close:
 void fipc_slots_release(struct fipc_segment *segment) {
     if (segment->slot_pin == NULL || !fipc_token_is_current(segment->fork_token))
         return;
+    /* step slot-release: what we still own would never be swept after it. */
     fipc_store_release(&segment->slots[segment->slot].state, FIPC_SLOT_FREE);
     fipc_os_unmap(segment->slot_pin, FIPC_PAGE);
     segment->slot_pin = NULL;
@@ -145,9 +149,9 @@ int fipc_slots_reap(struct fipc_segment *segment) {
             break;
         if (fipc_os_lock_byte(fd, FIPC_SLOT_LOCK_POS + slot) < 0)
             continue;
-        if (fipc_load_acquire(&shm->state) == FIPC_SLOT_USED) {
-            fipc_arena_sweep(segment, slot, fipc_load_acquire(&shm->gen));
-            fipc_store_release(&shm->state, FIPC_SLOT_FREE);
+        if (fipc_load_acquire(&shm->state) == FIPC_SLOT_USED &&
+            fipc_arena_sweep(segment, slot, fipc_load_acquire(&shm->gen)) == 0) {
+            fipc_store_release(&shm->state, FIPC_SLOT_FREE); /* step reap-free */
             found++;
         }
     }

@@ -37,7 +37,7 @@ void fipc_sleepers_wake_slow(uint32_t *sleepers) {
             return; /* another waker was quicker */
         if (who != FIPC_SLEEPERS_ONE && fipc_os_wake_word(sleepers, 1) > 0)
             return;
-        if (!fipc_cas32_seqcst(sleepers, word, cleared(word)))
+        if (!fipc_cas32_seqcst(sleepers, word, cleared(word))) /* step wake-clear */
             continue;
         /* Behind ONE there is one sleeper. Behind the rest there was none a moment ago:
          * who went to sleep since has lost the mark, and looks again. */

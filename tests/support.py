@@ -219,9 +219,9 @@ def segment_files() -> dict[int, os.stat_result]:
     return files
 
 
-def segment_bytes() -> int:
-    """How much memory the segments of this process occupy."""
-    return sum(status.st_blocks * 512 for status in segment_files().values())
+def segment_bytes(inode: int) -> int:
+    """How much memory a segment that this process has open occupies."""
+    return segment_files()[inode].st_blocks * 512
 
 
 def script_environment() -> dict[str, str]:

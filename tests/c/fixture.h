@@ -30,6 +30,12 @@ static FIXTURE_UNUSED unsigned fixture_watchdog_s(void) {
     return CHECK_WATCHDOG_S + (unsigned)(fixture_ns(4) / 1000000000);
 }
 
+#if defined(CHECK_SANITIZER) && !defined(__SANITIZE_ADDRESS__)
+#define FIXTURE_TSAN 1
+#else
+#define FIXTURE_TSAN 0
+#endif
+
 #ifdef CHECK_SANITIZER
 #define FIXTURE_LESS(normal, sanitized) (sanitized)
 #else
@@ -207,6 +213,17 @@ static FIXTURE_UNUSED int get_message(struct fipc_queue *queue, struct inbox *in
 /* The bytes of the message last got. */
 static FIXTURE_UNUSED const uint8_t *message_of(const struct inbox *inbox) {
     return inbox->got.block.shm != NULL ? inbox->got.block.data : inbox->bytes;
+}
+
+/* Reads each byte, so that one that is not there is noticed. */
+static FIXTURE_UNUSED uint64_t checksum_bytes(const uint8_t *bytes, uint64_t size_bytes) {
+    uint64_t sum = size_bytes, word;
+
+    for (uint64_t at = 0; at + 8 <= size_bytes; at += 8) {
+        memcpy(&word, bytes + at, 8);
+        sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    }
+    return sum;
 }
 
 /* Everything has one owner, records and counts agree, and nobody dead owns a thing.

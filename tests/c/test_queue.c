@@ -361,7 +361,9 @@ static void run_crowd(struct crowd *crowd, uint64_t maxsize, uint64_t max_bytes,
     struct member members[PRODUCERS + CONSUMERS];
 
     crowd->handles[0] = new_queue(maxsize, max_bytes);
-    crowd->handles[1] = open_again(crowd->handles[0]);
+    /* TSan goes by addresses: it would not see that what one mapping published was
+     * received through another. */
+    crowd->handles[1] = FIXTURE_TSAN ? crowd->handles[0] : open_again(crowd->handles[0]);
     for (int i = 0; i < producers + consumers; i++) {
         members[i] = (struct member){crowd, (uint32_t)(i < producers ? i : i - producers), 0};
         members[i].thread = check_thread(i < producers ? produce : consume, &members[i]);
@@ -378,7 +380,8 @@ static void run_crowd(struct crowd *crowd, uint64_t maxsize, uint64_t max_bytes,
     CHECK_EQ(crowd->handles[0]->channel.shm->late_wakes, 0);
     CHECK_EQ(crowd->handles[0]->channel.shm->recoveries, 0);
     check_census(crowd->handles[0], 0);
-    fipc_queue_close(crowd->handles[1]);
+    if (!FIXTURE_TSAN)
+        fipc_queue_close(crowd->handles[1]);
     fipc_queue_close(crowd->handles[0]);
 }
 

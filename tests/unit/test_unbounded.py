@@ -7,7 +7,7 @@ import queue as threads_queue
 import pytest
 
 import fastipc
-from tests.support import GLANCE_S, Background, segment_bytes, segment_files, until
+from tests.support import GLANCE_S, Background, segment_bytes, segment_files
 
 MIB = 2**20
 
@@ -43,28 +43,33 @@ def test_four_gibibytes_are_put_before_any_consumer_exists():
     queue.close()
 
 
-@pytest.mark.parametrize(
-    ("count", "size"), [(200_000, 8), (2000, 20_000), (64, MIB), (2, 40 * MIB)]
-)
-def test_what_a_burst_took_is_given_back_to_the_system(count, size):
-    before = segment_bytes()
-    queue = fastipc.Queue()
-    for _ in range(count):
-        queue.put(b"x" * size)
-    assert segment_bytes() - before > count * size // 2
-    for _ in range(count):
-        assert len(queue.get()) == size
-    queue.put("one further put")
-    assert queue.get() == "one further put"
-    until(lambda: segment_bytes() - before <= 2 * MIB, "the memory being given back")
-    queue.close()
+def test_what_a_burst_took_is_given_back_to_the_system():
+    bursts = [(200_000, 8), (2000, 20_000), (64, MIB), (2, 40 * MIB)]
+    queues = []
+    for count, size in bursts:
+        known = set(segment_files())
+        queue = fastipc.Queue()
+        (inode,) = set(segment_files()) - known
+        for _ in range(count):
+            queue.put(b"x" * size)
+        assert segment_bytes(inode) > count * size // 2
+        for _ in range(count):
+            assert len(queue.get()) == size
+        queues.append((queue, inode))
+    for queue, _ in queues:
+        queue.put("one further put")
+        assert queue.get() == "one further put"
+    left = {burst: segment_bytes(inode) for burst, (_, inode) in zip(bursts, queues, strict=True)}
+    assert max(left.values()) <= 2 * MIB, left
+    for queue, _ in queues:
+        queue.close()
 
 
 def test_a_queue_is_born_small():
     before = set(segment_files())
     queue = fastipc.Queue()
-    (born,) = [status for inode, status in segment_files().items() if inode not in before]
-    assert born.st_blocks * 512 <= 64 * 1024
+    (born,) = set(segment_files()) - before
+    assert segment_bytes(born) <= 64 * 1024
     queue.close()
 
 
