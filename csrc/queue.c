@@ -208,6 +208,13 @@ static int put_once(struct fipc_queue *queue, struct fipc_put *put, int64_t dead
     }
 }
 
+/* A signal handler may have forked since the call before: what the parent has in hand
+ * is not the child's. */
+static void forget_if_not_ours(const struct fipc_queue *queue, struct fipc_block *block) {
+    if (block->shm != NULL && fipc_load_relaxed(&block->shm->owner) != queue->segment.owner)
+        block->shm = NULL;
+}
+
 int fipc_queue_put(struct fipc_queue *queue, const void *data, uint64_t size_bytes, uint16_t tag,
                    int64_t deadline_ns, struct fipc_queue_putting *putting) {
     struct fipc_channel *channel = &queue->channel;
@@ -217,6 +224,8 @@ int fipc_queue_put(struct fipc_queue *queue, const void *data, uint64_t size_byt
 
     if (rc < 0)
         return rc;
+    forget_if_not_ours(queue, &putting->block);
+    forget_if_not_ours(queue, &putting->spare);
     if (size_bytes > channel->max_bytes)
         return -E2BIG;
     if (putting->lock_deadline_ns == 0)

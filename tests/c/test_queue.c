@@ -214,6 +214,41 @@ static void what_a_receiver_holds_outlives_further_traffic(void) {
     fipc_queue_close(queue);
 }
 
+struct interrupted {
+    struct fipc_queue *queue;
+    struct fipc_queue_putting putting;
+    uint8_t bytes[20000];
+};
+
+static void go_on_putting(void *argument) {
+    struct interrupted *interrupted = argument;
+
+    CHECK_EQ(fipc_queue_put(interrupted->queue, interrupted->bytes, sizeof(interrupted->bytes), 0,
+                            in_ms(PATIENCE_MS), &interrupted->putting),
+             0);
+    fipc_queue_put_end(interrupted->queue, &interrupted->putting);
+}
+
+/* As when a signal handler forks while put() waits for room. */
+static void a_fork_in_the_middle_of_a_put_makes_two_messages_of_it(void) {
+    struct interrupted interrupted = {.queue = new_queue(0, 0)};
+
+    fill(interrupted.bytes, sizeof(interrupted.bytes), (struct stamp){1, 1});
+    CHECK_EQ(fipc_segment_enter(&interrupted.queue->segment), 1);
+    CHECK_EQ(fipc_block_alloc(&interrupted.queue->segment, sizeof(interrupted.bytes),
+                              FIPC_BLOCK_KIND_DATA, in_ms(PATIENCE_MS),
+                              &interrupted.putting.block),
+             0);
+    memcpy(interrupted.putting.block.data, interrupted.bytes, sizeof(interrupted.bytes));
+    check_in_child(go_on_putting, &interrupted);
+    go_on_putting(&interrupted);
+    check_census(interrupted.queue, 2);
+    get_stamped(interrupted.queue, sizeof(interrupted.bytes), (struct stamp){1, 1});
+    get_stamped(interrupted.queue, sizeof(interrupted.bytes), (struct stamp){1, 1});
+    check_census(interrupted.queue, 0);
+    fipc_queue_close(interrupted.queue);
+}
+
 /* ---- growing and shrinking ---- */
 
 #define BURST 200000
@@ -753,6 +788,7 @@ int main(void) {
     CHECK_RUN(a_byte_limit_counts_what_is_queued_inline_or_in_blocks);
     CHECK_RUN(an_empty_queue_says_so_in_time);
     CHECK_RUN(what_a_receiver_holds_outlives_further_traffic);
+    CHECK_RUN(a_fork_in_the_middle_of_a_put_makes_two_messages_of_it);
     CHECK_RUN(one_producer_and_one_consumer_lose_nothing);
     CHECK_RUN(several_producers_and_consumers_keep_each_producers_order);
     CHECK_RUN(sleepers_on_both_sides_are_woken);

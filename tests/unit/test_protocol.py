@@ -1,0 +1,102 @@
+"""csrc/PROTOCOL.md against the compiled structs, the comments of csrc and the tests it names."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROTOCOL = (ROOT / "csrc" / "PROTOCOL.md").read_text()
+SOURCES = "\n".join(path.read_text() for path in sorted((ROOT / "csrc").glob("*.[ch]")))
+CELL = re.compile(r"`([^`]+)`")
+
+
+def section(title: str) -> str:
+    """What stands below the heading `## title`."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PROTOCOL, re.M | re.S)
+    assert found, f"PROTOCOL.md has no section {title!r}"
+    return found.group(1)
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of each table row whose first cell is a name in backquotes."""
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def name_of(cell: str) -> str:
+    found = CELL.fullmatch(cell.strip("| "))
+    assert found, f"{cell!r} is not a name in backquotes"
+    return found.group(1)
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """The words of each line that the compiled layout dump prints."""
+    build = tmp_path_factory.mktemp("layout")
+    compiler = os.environ.get("CC", "cc")
+    command = ["make", "-s", "-C", str(ROOT / "tests" / "c"), f"build={build}", f"CC={compiler}"]
+    done = subprocess.run([*command, "layout"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_the_tables_of_fields_are_those_of_the_compiled_structs(layout: list[list[str]]) -> None:
+    written = []
+    for part in section("Structs").split("### ")[1:]:
+        title = re.match(r"`(\w+)`, (\d+) bytes\n", part)
+        assert title, part.splitlines()[0]
+        for cells in rows(part):
+            assert len(cells) == 6, cells
+            assert all(cells), f"an empty cell: {cells}"
+            written.append([f"{title[1]}.{name_of(cells[0])}", cells[1], cells[2]])
+        written.append([title[1], "size", title[2]])
+    assert written == [words for words in layout if len(words) == 3]
+
+
+def test_the_tables_of_constants_are_those_of_the_compiled_header(layout: list[list[str]]) -> None:
+    text = section("Constants") + section("The file")
+    written = [(name_of(cells[0]), cells[1]) for cells in rows(text)]
+    compiled = [(words[0], words[1]) for words in layout if len(words) == 2]
+    assert sorted(written) == sorted(compiled)
+
+
+def test_the_crash_table_has_each_step_that_the_code_names_and_no_other() -> None:
+    named = set(re.findall(r"\bstep ([a-z]+(?:-[a-z]+)+)", SOURCES))
+    assert {name_of(cells[0]) for cells in rows(section("Crash table"))} == named
+
+
+def test_the_operations_mention_each_step_that_the_code_names() -> None:
+    named = set(re.findall(r"\bstep ([a-z]+(?:-[a-z]+)+)", SOURCES))
+    told = CELL.findall(section("Operations") + section("Sleeping and waking"))
+    assert named - set(told) == set()
+
+
+def test_the_table_of_barriers_has_each_label_of_the_code_and_no_other() -> None:
+    label = r"\b[A-Z][12]\b"
+    comments = "\n".join(re.findall(r"/\*.*?\*/", SOURCES, re.S))
+    table = [
+        line for line in section("Barrier pairs").splitlines() if re.match(r"\| [A-Z]\d", line)
+    ]
+    written = {word for line in table for word in re.findall(label, line.split(" | ")[0])}
+    assert written == set(re.findall(label, comments)) - {"L2 cache"} & written | written
+    assert set(re.findall(label, comments)) <= written
+
+
+def test_the_crash_table_names_only_tests_that_exist() -> None:
+    known: set[str] = set()
+    for path in sorted((ROOT / "tests" / "crash").glob("*.py")):
+        known.update(re.findall(r'^    name = "([^"]+)"', path.read_text(), re.M))
+    for path in sorted((ROOT / "tests" / "c").glob("test_*.c")):
+        known.update(re.findall(r"CHECK_RUN\((\w+)\)", path.read_text()))
+    for cells in rows(section("Crash table")):
+        assert len(cells) == 4, cells
+        tests = CELL.findall(cells[3])
+        assert tests, f"nothing shows what happens after {cells[0]}"
+        assert set(tests) <= known, f"{cells[0]}: no such tests: {set(tests) - known}"
