@@ -441,7 +441,9 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
         (void)fipc_os_punch(segment->fd, place & ~FIPC_BLOCK_LOW_MASK, populated);
         populated = 0;
     }
-    fipc_store_relaxed(&shm->populated, populated);
+    /* Without an ordinal before it is without a kind: nobody takes it for a record's. */
+    fipc_store_release(&shm->ordinal, 0);
+    fipc_store_release(&shm->populated, populated);
     /* step block-release. B2, release, pairs with B1: our last reads and writes of the
      * block are done. */
     if (!fipc_cas64_seqcst(&shm->owner, segment->owner, 0))

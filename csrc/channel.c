@@ -542,7 +542,8 @@ int fipc_channel_arm(struct fipc_channel *channel, int ring_fd, int64_t deadline
         return rc;
     if (fipc_side_current(&shm->put).pos != fipc_side_read_pos(&shm->get)) {
         rc = fipc_os_ring(ring_fd);
-        fipc_store_relaxed(&shm->token, 1); /* step arm-token */
+        if (rc == 0)
+            fipc_store_relaxed(&shm->token, 1); /* step arm-token */
     }
     if (rc == 0)
         fipc_store_release(&shm->put.armed, 1); /* step arm-armed */

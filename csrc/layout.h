@@ -21,6 +21,7 @@
 #define FIPC_SLOT_COUNT 4096
 #define FIPC_SLOT_FREE 0
 #define FIPC_SLOT_USED 1
+#define FIPC_SLOT_DEAD 2
 
 /* Lock word: slot + 1 in 13 bits, the slot's generation in 18, one bit for
  * "somebody waits". */
@@ -81,7 +82,7 @@ struct fipc_channel_shm {
  * memory file; this only counts generations and says whether a sweep is due. */
 struct fipc_slot_shm {
     uint32_t gen;   /* written by the holder of the file lock */
-    uint32_t state; /* FIPC_SLOT_FREE or FIPC_SLOT_USED; likewise */
+    uint32_t state; /* FIPC_SLOT_FREE, _USED, or _DEAD: not swept to the end; likewise */
     uint32_t spare[2];
 };
 

@@ -31,6 +31,15 @@ static void raise_slot_high(struct fipc_segment *segment, uint32_t slot) {
         high = fipc_load_relaxed(&segment->header->slot_high);
 }
 
+/* Sweeps a slot whose file lock we hold. It reads dead meanwhile, although it is locked:
+ * nobody who waits for a lock of the dead waits for us, who may be stopped in here. */
+static int sweep_slot(struct fipc_segment *segment, uint32_t slot) {
+    struct fipc_slot_shm *shm = &segment->slots[slot];
+
+    fipc_store_release(&shm->state, FIPC_SLOT_DEAD); /* step sweep-mark */
+    return fipc_arena_sweep(segment, slot, fipc_load_acquire(&shm->gen));
+}
+
 int fipc_slots_claim(struct fipc_segment *segment) {
     void *pin;
     int rc, fd;
@@ -56,8 +65,8 @@ int fipc_slots_claim(struct fipc_segment *segment) {
             goto out_close;
         /* step claim-lock: the slot is ours from here on; if we die, it is free again. */
         gen = fipc_load_acquire(&shm->gen);
-        if (fipc_load_relaxed(&shm->state) == FIPC_SLOT_USED) {
-            rc = fipc_arena_sweep(segment, slot, gen); /* its last owner was killed */
+        if (fipc_load_relaxed(&shm->state) != FIPC_SLOT_FREE) {
+            rc = sweep_slot(segment, slot); /* its last owner was killed */
             if (rc < 0)
                 goto out_close;
         }
@@ -136,7 +145,7 @@ int fipc_slots_reap(struct fipc_segment *segment) {
         struct fipc_slot_shm *shm = &segment->slots[slot];
         uint32_t gen = fipc_load_acquire(&shm->gen);
 
-        if (fipc_load_acquire(&shm->state) != FIPC_SLOT_USED)
+        if (fipc_load_acquire(&shm->state) == FIPC_SLOT_FREE)
             continue;
         if (fipc_slots_is_alive(segment, slot, gen) != 0)
             continue;
@@ -149,8 +158,7 @@ int fipc_slots_reap(struct fipc_segment *segment) {
             break;
         if (fipc_os_lock_byte(fd, FIPC_SLOT_LOCK_POS + slot) < 0)
             continue;
-        if (fipc_load_acquire(&shm->state) == FIPC_SLOT_USED &&
-            fipc_arena_sweep(segment, slot, fipc_load_acquire(&shm->gen)) == 0) {
+        if (fipc_load_acquire(&shm->state) != FIPC_SLOT_FREE && sweep_slot(segment, slot) == 0) {
             fipc_store_release(&shm->state, FIPC_SLOT_FREE); /* step reap-free */
             found++;
         }

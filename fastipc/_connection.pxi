@@ -194,6 +194,33 @@ cdef class ConnectionBase:
                 return decode(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), tag)
         return decode(scratch, size, tag)
 
+    def _recv_now(self):
+        """Receive a message if one is there: (object,); or None.  Raises EOFError as recv()."""
+        cdef uint8_t scratch[SCRATCH_BYTES]
+        cdef fipc_conn_receiving state
+        cdef object data
+        cdef int rc
+        self.check_readable()
+        memset(&state, 0, sizeof(state))
+        self.inside += 1
+        try:
+            with nogil:
+                rc = fipc_conn_recv_begin(self.conn, scratch, 0, &state)
+            if rc == -ETIMEDOUT or rc == -EINTR:
+                return None
+            if rc < 0:
+                self.fail(rc)
+            if state.whole:
+                return (decode(scratch, state.size, state.tag),)
+            data = self.finish(&state)
+            if data is GIVEN_UP:
+                return None
+            if state.tag == FASTIPC_TAG_BYTES:
+                return (data,)
+            return (decode(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), state.tag),)
+        finally:
+            self.leave()
+
     cdef object receive(self, uint8_t *scratch, uint64_t *size, uint16_t *tag):
         """Waits for a message: None, it is in scratch; or a bytes object with it."""
         cdef fipc_conn_receiving state

@@ -110,10 +110,15 @@ def Pipe(duplex=True, *, label=None):
     Raises OSError when there are no descriptors left, MemoryError when there is no memory.
     https://docs.python.org/3/library/multiprocessing.html#multiprocessing.Pipe
     """
+    return _pipe(Connection, Connection, duplex, label)
+
+
+def _pipe(first_class, second_class, duplex, label):
+    """The two ends of a new pipe, as objects of these classes."""
     from .queues import _encoded_label
 
-    first = _core.ConnectionBase.__new__(Connection)
-    second = _core.ConnectionBase.__new__(Connection)
+    first = _core.ConnectionBase.__new__(first_class)
+    second = _core.ConnectionBase.__new__(second_class)
     _core.make_pipe(first, second, bool(duplex), _encoded_label(label))
     _handles.register(first)
     _handles.register(second)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing.queues as _standard
 import operator
+import os
 import threading
 import weakref
 from multiprocessing import BufferTooShort
@@ -15,7 +16,7 @@ from queue import Empty, Full
 from types import GenericAlias
 
 from . import _core, _handles
-from .connection import Connection, Pipe, wait
+from .connection import Connection, _pipe, wait
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -41,6 +42,22 @@ def _encoded_label(label: str | None) -> bytes | None:
     return label.encode("utf-8", "replace")[:63].decode("utf-8", "ignore").encode()
 
 
+# A forked child must not find a lock held by a thread that exists only in its parent, nor an
+# item that its parent has taken.
+_end_locks: weakref.WeakSet[_EndLock] = weakref.WeakSet()
+_shared_readers: weakref.WeakSet[_SharedReader] = weakref.WeakSet()
+
+
+def _start_anew_in_child() -> None:
+    for lock in list(_end_locks):
+        lock._lock._at_fork_reinit()
+    for reader in list(_shared_readers):
+        reader._taken = None
+
+
+os.register_at_fork(after_in_child=_start_anew_in_child)
+
+
 class _EndLock:
     """What stands for the lock on one end of a queue, which needs none.
 
@@ -53,6 +70,7 @@ class _EndLock:
         self.acquire = self._lock.acquire
         self.release = self._lock.release
         self.locked = self._lock.locked
+        _end_locks.add(self)
 
     def __enter__(self):
         return self._lock.__enter__()
@@ -230,6 +248,38 @@ class JoinableQueue(Queue, _standard.JoinableQueue):
         self._join()
 
 
+class _SharedReader(Connection):
+    """The reading end of a SimpleQueue.
+
+    The standard library takes the queue's _rlock, polls, and relies on it that recv() then does
+    not block, as Pool does when it empties its task queue.  The lock keeps no other process out
+    here, so under it poll() already takes what it reports.
+    """
+
+    _rlock = None
+    _taken = None  # a tuple with the object that poll() took
+
+    def poll(self, timeout=0.0):
+        """Return whether recv() has something to return within `timeout` seconds."""
+        if self._taken is not None:
+            return True
+        if self._rlock is None or not self._rlock.locked():
+            return super().poll(timeout)
+        while super().poll(timeout):
+            try:
+                self._taken = self._recv_now()
+            except EOFError:
+                return True
+            if self._taken is not None or (timeout is not None and timeout <= 0):
+                break
+        return self._taken is not None
+
+    def recv(self):
+        """Receive the next object; blocks until there is one."""
+        taken, self._taken = self._taken, None
+        return super().recv() if taken is None else taken[0]
+
+
 class SimpleQueue(_standard.SimpleQueue):
     """A queue with get(), put(), empty() and close(); put() blocks while its pipe is full.
 
@@ -239,15 +289,17 @@ class SimpleQueue(_standard.SimpleQueue):
     __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(self, *, ctx=None, label=None):
-        self._set_up(*Pipe(duplex=False, label=label))
+        self._set_up(*_pipe(_SharedReader, Connection, False, label))
 
     def _set_up(self, reader, writer):
         self._reader = reader
         self._writer = writer
         self._rlock = _EndLock()
         self._wlock = _EndLock()
+        reader._rlock = self._rlock
+        _shared_readers.add(reader)
         self._poll = reader.poll
-        self._recv = reader.recv
+        self._recv = super(_SharedReader, reader).recv
         self._send = writer.send
         self._reading = self._rlock.locked
         self._writing = self._wlock.locked
@@ -257,9 +309,9 @@ class SimpleQueue(_standard.SimpleQueue):
 
         Raises EOFError when nothing is left and nobody can put any more, OSError once closed.
         """
-        if self._reading():
+        if self._reading() or self._reader._taken is not None:
             with self._rlock:
-                return self._recv()
+                return self._reader.recv()
         return self._recv()
 
     def put(self, item):

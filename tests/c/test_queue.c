@@ -236,8 +236,7 @@ static void a_fork_in_the_middle_of_a_put_makes_two_messages_of_it(void) {
     fill(interrupted.bytes, sizeof(interrupted.bytes), (struct stamp){1, 1});
     CHECK_EQ(fipc_segment_enter(&interrupted.queue->segment), 1);
     CHECK_EQ(fipc_block_alloc(&interrupted.queue->segment, sizeof(interrupted.bytes),
-                              FIPC_BLOCK_KIND_DATA, in_ms(PATIENCE_MS),
-                              &interrupted.putting.block),
+                              FIPC_BLOCK_KIND_DATA, in_ms(PATIENCE_MS), &interrupted.putting.block),
              0);
     memcpy(interrupted.putting.block.data, interrupted.bytes, sizeof(interrupted.bytes));
     check_in_child(go_on_putting, &interrupted);

@@ -242,6 +242,28 @@ static void a_dead_slot_that_another_is_sweeping_is_left_alone(void) {
     drop_attached(&attached);
 }
 
+/* The sweeper may be stopped, or dead itself: nobody waits for it. */
+static void a_slot_reads_dead_while_it_is_swept(void) {
+    struct attached attached = new_attached();
+    pid_t pid = check_fork(claim_and_wait, &attached);
+    struct fipc_slot_shm *shm;
+    int fd;
+
+    await(&attached.ready);
+    kill_child(pid);
+    shm = &attached.segment->slots[attached.id->slot];
+    fd = hold_slots(attached.segment, attached.id->slot, 1);
+    CHECK_EQ(is_alive(attached.segment, *attached.id), 1); /* as if just claimed */
+    shm->state = FIPC_SLOT_DEAD;                           /* step sweep-mark */
+    CHECK_EQ(is_alive(attached.segment, *attached.id), 0);
+    CHECK_EQ(fipc_slots_reap(attached.segment), 0);
+    CHECK_EQ(shm->state, FIPC_SLOT_DEAD);
+    close(fd);
+    CHECK_EQ(fipc_slots_reap(attached.segment), 1);
+    CHECK_EQ(shm->state, FIPC_SLOT_FREE);
+    drop_attached(&attached);
+}
+
 /* ---- fork ---- */
 
 static void a_forked_child_has_a_slot_of_its_own_and_its_death_is_not_its_parents(void) {
@@ -521,6 +543,7 @@ int main(int argc, char **argv) {
     CHECK_RUN(a_stopped_process_is_alive);
     CHECK_RUN(the_next_to_claim_takes_a_dead_slot_in_another_generation);
     CHECK_RUN(a_dead_slot_that_another_is_sweeping_is_left_alone);
+    CHECK_RUN(a_slot_reads_dead_while_it_is_swept);
     CHECK_RUN(a_forked_child_has_a_slot_of_its_own_and_its_death_is_not_its_parents);
     CHECK_RUN(a_killed_process_is_dead_although_its_forked_child_lives_on);
     CHECK_RUN(a_child_cloned_without_fork_handlers_has_a_slot_of_its_own);

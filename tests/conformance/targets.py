@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from tests.support import PATIENCE_S
+from tests.support import GLANCE_S, PATIENCE_S
 
 
 class Plain:
@@ -287,6 +287,13 @@ def take_from_simple_queue(queue: Any, results: Any) -> None:
     while (item := queue.get()) is not None:
         taken.append(item)
     results.put(taken)
+
+
+def take_one_if_it_gets_the_lock(queue: Any) -> None:
+    """Looks for an item that somebody else has seen under the read lock."""
+    if queue._rlock.acquire(True, GLANCE_S):
+        assert not queue._reader.poll(0)
+        queue._rlock.release()
 
 
 def send_announced(conn: Any, before: Any, after: Any, item: Any) -> None:

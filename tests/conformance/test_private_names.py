@@ -176,3 +176,17 @@ def test_standard_classes_are_the_bases(impl):
     simple = impl.SimpleQueue()
     assert isinstance(simple, multiprocessing.queues.SimpleQueue)
     simple.close()
+
+
+def test_what_poll_reports_under_the_read_lock_is_not_taken_by_another_process(ctx, children):
+    # Pool's _help_stuff_finish polls and then receives, while its workers take what they can.
+    queue = ctx.SimpleQueue()
+    with queue._rlock:
+        queue.put("for who holds the lock")
+        assert queue._reader.poll(PATIENCE_S)
+        with children(targets.take_one_if_it_gets_the_lock, queue):
+            pass
+        assert queue._reader.recv() == "for who holds the lock"
+    queue.put("for all")
+    assert queue.get() == "for all"
+    queue.close()

@@ -206,3 +206,31 @@ def make_labelled_queue() -> Any:
     import fastipc
 
     return fastipc.Queue(label="lost queue")
+
+
+def answer_over_received_queue(conn: Any) -> None:
+    """Receives a queue and an item over a connection; puts the item into the queue."""
+    queue = conn.recv()
+    queue.put(conn.recv())
+    queue.close()
+    conn.close()
+
+
+def hold_received(carrier: Any, held: Any, leave: Any) -> None:
+    """Receives a handle and only keeps it."""
+    queue = carrier.get(timeout=PATIENCE_S)
+    held.set()
+    assert leave.wait()
+    queue.close()
+
+
+def make_and_share(carrier: Any, to_holder: Any, held: Any) -> None:
+    """Makes a queue, gives it to another process, sends it, and waits to be killed."""
+    import fastipc
+
+    queue = fastipc.Queue()
+    queue.put("from its maker")
+    to_holder.put(queue)
+    assert held.wait()
+    carrier.put(queue)
+    time.sleep(PATIENCE_S)

@@ -63,6 +63,22 @@ def cost_so_far(pid):
     return cpu_ms, sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status)))
 
 
+def costs_while_blocked(groups):
+    """What five seconds cost each child."""
+    before = {name: cost_so_far(group.pid) for name, group in groups.items()}
+    time.sleep(SECONDS)
+    after = {name: cost_so_far(group.pid) for name, group in groups.items()}
+    return {
+        name: (after[name][0] - before[name][0], after[name][1] - before[name][1])
+        for name in groups
+    }
+
+
+def expensive(cpu_ms, switches):
+    """Whether waiting cost more than is promised."""
+    return cpu_ms > MOST_CPU_MS or switches > MOST_SWITCHES
+
+
 @pytest.mark.start_methods("fork")
 def test_five_blocked_seconds_cost_at_most_5_ms_of_cpu_and_20_context_switches(ctx, children):
     queue, full, tasks, simple = ctx.Queue(), ctx.Queue(1), ctx.JoinableQueue(), ctx.SimpleQueue()
@@ -89,20 +105,15 @@ def test_five_blocked_seconds_cost_at_most_5_ms_of_cpu_and_20_context_switches(c
     for name, group in groups.items():
         assert started[name].wait()
         until_asleep(group.pid)
-    before = {name: cost_so_far(group.pid) for name, group in groups.items()}
-    time.sleep(SECONDS)
-    after = {name: cost_so_far(group.pid) for name, group in groups.items()}
+    # A busy host adds to the CPU time of somebody now and then; only what costs too much in each
+    # of three windows does so by itself.
+    suspects, windows = dict(groups), []
+    while suspects and len(windows) < 3:
+        windows.append(costs_while_blocked(suspects))
+        suspects = {name: groups[name] for name, cost in windows[-1].items() if expensive(*cost)}
     for group in groups.values():
         group.kill()
-    costs = {
-        name: (after[name][0] - before[name][0], after[name][1] - before[name][1]) for name in calls
-    }
-    expensive = {
-        name: cost
-        for name, cost in costs.items()
-        if cost[0] > MOST_CPU_MS or cost[1] > MOST_SWITCHES
-    }
-    assert not expensive, f"CPU milliseconds and context switches: {costs}"
+    assert not suspects, f"CPU milliseconds and context switches: {windows}"
     for obj in (queue, full, tasks, simple, left, right, receiver, sender):
         obj.close()
 

@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 import fastipc
-from tests.support import PATIENCE_S, Flag, resources
+from tests.support import PATIENCE_S, Flag, resources, until
 from tests.unit import targets
 
 KINDS = ("Queue", "JoinableQueue", "SimpleQueue")
@@ -64,6 +64,33 @@ def test_queues_are_sent_through_a_queue_and_used_by_a_process_that_never_had_th
         assert target.get() == "round trip"
     for queue in (carrier, source, target):
         queue.close()
+
+
+@pytest.mark.start_methods("fork", "spawn")
+def test_a_queue_is_sent_over_a_pipe(ctx, children):
+    left, right = ctx.Pipe()
+    queue = ctx.JoinableQueue()
+    with children(targets.answer_over_received_queue, right):
+        left.send(queue)
+        left.send("round trip")
+        assert queue.get(timeout=PATIENCE_S) == "round trip"
+    for obj in (left, right, queue):
+        obj.close()
+
+
+@pytest.mark.start_methods("fork", "spawn")
+def test_a_queue_is_reached_through_any_process_that_has_it_when_its_sender_is_dead(ctx, children):
+    carrier, to_holder = ctx.Queue(), ctx.Queue()
+    held, leave = Flag(), Flag()
+    with children(targets.hold_received, to_holder, held, leave):
+        with children(targets.make_and_share, carrier, to_holder, held) as maker:
+            until(lambda: carrier.qsize() == 1)
+            maker.kill()
+        queue = carrier.get(timeout=PATIENCE_S)
+        assert queue.get(timeout=PATIENCE_S) == "from its maker"
+        leave.set()
+    for obj in (carrier, to_holder, queue):
+        obj.close()
 
 
 @pytest.mark.start_methods("fork", "spawn")
