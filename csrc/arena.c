@@ -338,17 +338,38 @@ static void reap_sometimes(struct fipc_segment *segment) {
     (void)fipc_slots_reap(segment);
 }
 
-/* A block is wanted back whose memory was given away: keep so much next time, up to
- * three blocks in rotation. */
+static uint64_t warm_max_bytes(void) {
+    static uint64_t limit; /* hint: threads find the same */
+    uint64_t known = fipc_load_relaxed(&limit);
+
+    if (known == 0) {
+        known = fipc_os_memory_bytes() / 16;
+        known = known < FIPC_WARM_MAX_BYTES ? known : FIPC_WARM_MAX_BYTES;
+        fipc_store_relaxed(&limit, known);
+    }
+    return known;
+}
+
+/* A block is wanted back whose memory was given away: keep so much more next time. */
 static void want_warm(struct fipc_segment *segment, const struct fipc_block *block,
                       uint64_t wanted) {
     uint64_t *warm_bytes = &segment->arena->warm_bytes;
-    uint64_t warm = fipc_load_relaxed(warm_bytes);
 
-    if ((fipc_load_relaxed(&block->shm->populated) & ~FIPC_BLOCK_LOW_MASK) >= wanted)
-        return;
-    if (warm < 3 * wanted && warm < FIPC_WARM_MAX_BYTES)
-        fipc_store_relaxed(warm_bytes, warm + wanted);
+    if ((fipc_load_relaxed(&block->shm->populated) & ~FIPC_BLOCK_LOW_MASK) < wanted &&
+        fipc_load_relaxed(warm_bytes) + wanted <= warm_max_bytes())
+        fipc_fetch_add_relaxed(warm_bytes, wanted);
+}
+
+/* Memory behind `size` bytes from `offset` on; if there is none left, that of free blocks
+ * is given back first. */
+static int reserve_or_trim(struct fipc_segment *segment, uint64_t offset, uint64_t size) {
+    int rc = fipc_segment_reserve(segment, offset, size);
+
+    if (fipc_likely(rc != -ENOMEM && rc != -ENOSPC) ||
+        fipc_load_relaxed(&segment->arena->free_bytes) <= FIPC_FREE_KEEP_BYTES)
+        return rc;
+    fipc_arena_trim_now(segment);
+    return fipc_segment_reserve(segment, offset, size);
 }
 
 int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
@@ -366,6 +387,7 @@ int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t
         fipc_set_limit_name("the size of a message (1 TiB)");
         return -ENOMEM;
     }
+    fipc_store_relaxed(&segment->may_own, true);
     fipc_fetch_add_relaxed(&segment->arena->allocs, 1);
     rc = take_free(segment, size_class, out);
     if (rc == -EAGAIN) {
@@ -390,7 +412,7 @@ int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t
     if (populated < wanted) {
         uint64_t offset = fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK;
 
-        rc = fipc_segment_reserve(segment, offset + populated, wanted - populated);
+        rc = reserve_or_trim(segment, offset + populated, wanted - populated);
         if (rc == 0)
             rc = fipc_segment_at(segment, offset, wanted, &unused);
         if (rc < 0)

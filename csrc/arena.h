@@ -47,6 +47,8 @@ void fipc_arena_repair_put(struct fipc_segment *segment, uint32_t channel);
 /* Gives memory of free blocks back to the system once no block has been allocated
  * for half a second. Cheap when nothing is due; under no shared lock. */
 void fipc_arena_trim_slow(struct fipc_segment *segment);
+/* The same at once, whatever was allocated lately. */
+void fipc_arena_trim_now(struct fipc_segment *segment);
 FIPC_ALWAYS_INLINE void fipc_arena_trim(struct fipc_segment *segment) {
     if (fipc_unlikely(fipc_load_relaxed(&segment->arena->trim_due) != 0))
         fipc_arena_trim_slow(segment);

@@ -272,8 +272,12 @@ void fipc_arena_trim_slow(struct fipc_segment *segment) {
     }
     if (now_ns - fipc_load_relaxed(&segment->trim_since_ns) < TRIM_REST_NS)
         return;
-    fipc_store_relaxed(&arena->warm_bytes, 0);
-    fipc_store_relaxed(&arena->trim_due, 0);
+    fipc_arena_trim_now(segment);
+}
+
+void fipc_arena_trim_now(struct fipc_segment *segment) {
+    fipc_store_relaxed(&segment->arena->warm_bytes, 0);
+    fipc_store_relaxed(&segment->arena->trim_due, 0);
     if (fipc_segment_fd_is_ours(segment) == 0)
         trim_all(segment);
 }

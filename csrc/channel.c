@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "channel_internal.h"
 #include "record.h"
 #include "slots.h"
 
@@ -20,6 +21,7 @@ void fipc_channel_init(struct fipc_channel *channel, struct fipc_segment *segmen
 }
 
 int fipc_channel_enter_slow(struct fipc_channel *channel) {
+    struct fipc_slot_shm *slot;
     int rc = fipc_segment_enter(channel->segment);
 
     if (rc < 0)
@@ -29,6 +31,9 @@ int fipc_channel_enter_slow(struct fipc_channel *channel) {
     if (channel->token != channel->segment->fork_token) {
         channel->put_ring.ref = channel->get_ring.ref = 0;
         channel->seen_read_pos = channel->seen_get_count = channel->seen_write_pos = 0;
+        slot = &channel->segment->slots[channel->segment->slot];
+        channel->taken = &slot->taken[channel->index];
+        channel->given = &slot->given[channel->index];
         fipc_store_release(&channel->token, channel->segment->fork_token);
     }
     fipc_process_unlock();
@@ -103,12 +108,9 @@ FIPC_ALWAYS_INLINE bool ring_wraps(const struct fipc_channel *channel,
 /* ---- the doorbell's descriptors ---- */
 
 static int bell_is_ours(const struct fipc_channel *channel, int fd) {
-    uint64_t inode, length;
-    bool sealed;
+    uint64_t inode;
 
-    return fipc_os_memfd_stat(fd, &inode, &length, &sealed) == 0 && inode == channel->bell_inode
-               ? 0
-               : -EBADF;
+    return fipc_os_inode(fd, &inode) == 0 && inode == channel->bell_inode ? 0 : -EBADF;
 }
 
 int fipc_channel_ring(const struct fipc_channel *channel) {
@@ -160,10 +162,20 @@ static uint32_t next_log2(const struct fipc_channel *channel, uint64_t pos) {
 }
 
 static void look_at_readers(struct fipc_channel *channel) {
-    struct fipc_side_copy_shm get = fipc_side_read(&channel->shm->get);
+    struct fipc_channel_shm *shm = channel->shm;
+    struct fipc_side_copy_shm put = fipc_side_current(&shm->put);
+    struct fipc_side_copy_shm get = fipc_side_read(&shm->get);
+    uint64_t items = put.count - get.count;
+    uint64_t bytes = put.pos - get.pos + fipc_load_relaxed(&shm->block_bytes_put) -
+                     fipc_load_relaxed(&shm->block_bytes_got);
 
     channel->seen_read_pos = get.pos;
     channel->seen_get_count = get.count;
+    if (items > fipc_load_relaxed(&shm->items_high))
+        fipc_store_relaxed(&shm->items_high, items);
+    /* Negative: a consumer has counted its blocks before it published. */
+    if ((int64_t)bytes > (int64_t)fipc_load_relaxed(&shm->bytes_high))
+        fipc_store_relaxed(&shm->bytes_high, bytes);
 }
 
 /* Writes the link to the spare ring at *pos and moves *state there; needs no room
@@ -224,6 +236,76 @@ FIPC_ALWAYS_INLINE bool limits_allow(struct fipc_channel *channel, const struct 
     return true;
 }
 
+static bool is_shut(const struct fipc_channel_shm *shm) {
+    return (fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_SHUT) != 0;
+}
+
+/* Under the put lock, before anything is written: what the side's flags ask for. */
+static int heed_flags(struct fipc_channel *channel) {
+    struct fipc_channel_shm *shm = channel->shm;
+    int rc;
+
+    if (is_shut(shm))
+        return -ESHUTDOWN;
+    if (fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_ARMED &&
+        fipc_load_relaxed(&shm->token) == 0) {
+        /* step put-token: "message => readable" must hold after every step, so the
+         * byte is in the pipe before the message is published. */
+        rc = fipc_channel_ring(channel);
+        if (rc < 0)
+            return rc;
+        fipc_store_relaxed(&shm->token, 1);
+    }
+    return 0;
+}
+
+/* How much of a run may stand at `pos`, where its first record has room. */
+static void fit_run(struct fipc_channel *channel, struct fipc_put *put, uint64_t pos,
+                    uint64_t put_count) {
+    const struct fipc_ring *ring = &channel->put_ring;
+    struct fipc_run *run = put->run;
+    uint64_t most_bytes, most_items, most_message_bytes = UINT64_MAX;
+    bool looked = false;
+
+    for (;;) {
+        uint64_t into = pos - ring->base_pos, used = into;
+
+        most_bytes = ring->size;
+        if (ring_wraps(channel, ring)) {
+            most_bytes -= into & (ring->size - 1);
+            if (channel->seen_read_pos > ring->base_pos)
+                used = pos - channel->seen_read_pos;
+        }
+        if (most_bytes > ring->size - used - FIPC_LINK_RESERVE)
+            most_bytes = ring->size - used - FIPC_LINK_RESERVE;
+        most_items = channel->maxsize - (put_count - channel->seen_get_count);
+        if (looked || (run->bytes <= most_bytes && run->items <= most_items))
+            break;
+        look_at_readers(channel);
+        looked = true;
+    }
+    if (channel->max_bytes != UINT64_MAX)
+        most_message_bytes = channel->max_bytes - queued_bytes(channel);
+    fipc_run_fit(run, most_bytes, most_items, most_message_bytes);
+    put->items = (uint32_t)run->put_items;
+    put->bytes = run->put_message_bytes;
+}
+
+FIPC_ALWAYS_INLINE void write_record(struct fipc_channel *channel, const struct fipc_put *put,
+                                     uint8_t *at, uint64_t pos) {
+    fipc_record_write(at, put->head_bytes + put->data_bytes, put->kind, put->tag);
+    at += FIPC_RECORD_BYTES;
+    if (put->head_bytes != 0)
+        memcpy(at, put->head, put->head_bytes);
+    memcpy(at + put->head_bytes, put->data, put->data_bytes);
+    if (fipc_unlikely(put->block_count != 0)) {
+        for (uint32_t i = 0; i < put->block_count; i++)
+            /* step put-ordinal: above write_pos until the publish, so still ours. */
+            fipc_store_release(&put->blocks[i].shm->ordinal, pos);
+        fipc_fetch_add_relaxed(&channel->shm->block_bytes_put, put->bytes - put->data_bytes);
+    }
+}
+
 static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
     struct fipc_channel_shm *shm = channel->shm;
     struct fipc_side_copy_shm state = fipc_side_current(&shm->put);
@@ -239,7 +321,7 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
     if (fipc_unlikely(fipc_load_acquire(&shm->send_turn) != put->turn))
         return -EBUSY;
     if (put->items != 0 && !limits_allow(channel, put, state.count))
-        return -EAGAIN;
+        return is_shut(shm) ? -ESHUTDOWN : -EAGAIN;
     if (fipc_unlikely(channel->put_ring.ref != state.ring || state.ring == 0)) {
         rc = ring_load(channel, &channel->put_ring, state.ring, state.pos);
         if (rc < 0)
@@ -248,10 +330,12 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
     if (fipc_unlikely((state.pos & 7) != 0 || state.pos < channel->put_ring.base_pos))
         return -EBADMSG;
     room = ring_room(channel, state.pos, bytes, reserve);
-    if (fipc_unlikely(!room.ok)) {
+    if (fipc_unlikely(!room.ok || put->grows_now)) {
+        if (is_shut(shm))
+            return -ESHUTDOWN;
         look_at_readers(channel);
         room = ring_room(channel, state.pos, bytes, reserve);
-        if (!room.ok) {
+        if (!room.ok || put->grows_now) {
             link = put->spare_ring != NULL && !put->spare_used &&
                    put->spare_ring->capacity >= bytes + 2 * FIPC_LINK_RESERVE;
             if (!link) {
@@ -262,17 +346,20 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
             }
         }
     }
-    if (fipc_unlikely(fipc_load_relaxed(&shm->put.armed)) && fipc_load_relaxed(&shm->token) == 0) {
-        /* step put-token: "message => readable" must hold after every step, so the
-         * byte is in the pipe before the message is published. */
-        rc = fipc_channel_ring(channel);
+    if (fipc_unlikely(fipc_load_relaxed(&shm->put.flags) != 0)) {
+        rc = heed_flags(channel);
         if (rc < 0)
             return rc;
-        fipc_store_relaxed(&shm->token, 1);
     }
     if (fipc_unlikely(link)) {
         write_link(channel, put, &state);
         room.pad = 0; /* was the old ring's */
+    }
+    if (fipc_unlikely(put->run != NULL)) {
+        fit_run(channel, put, state.pos + room.pad, state.count);
+        bytes = put->run->put_bytes;
+        if (put->items == 0)
+            return -EBADMSG; /* there was room a moment ago */
     }
     at = channel->put_ring.data;
     if (FASTIPC_BREAK_PUBLISH_FIRST) {
@@ -287,14 +374,10 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
         state.pos += room.pad;
     }
     at += (state.pos - channel->put_ring.base_pos) & (channel->put_ring.size - 1);
-    fipc_record_write(at, (uint32_t)payload, put->kind, put->tag);
-    at += FIPC_RECORD_BYTES;
-    if (put->head_bytes != 0)
-        memcpy(at, put->head, put->head_bytes);
-    memcpy(at + put->head_bytes, put->data, put->data_bytes);
-    if (put->block != NULL)
-        /* step put-ordinal: above write_pos until the publish, so still ours. */
-        fipc_store_release(&put->block->shm->ordinal, state.pos);
+    if (fipc_unlikely(put->run != NULL))
+        fipc_fetch_add_relaxed(&shm->block_bytes_put, fipc_run_write(put->run, at, state.pos));
+    else
+        write_record(channel, put, at, state.pos);
     state.pos += bytes;
     state.count += put->items;
     if (fipc_unlikely(channel->max_bytes != UINT64_MAX)) {
@@ -399,28 +482,77 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
     }
 }
 
-/* Takes the block that a record carries: from the publish on it is ours. */
-static int take_block(struct fipc_channel *channel, const struct fipc_record_shm *header,
-                      const uint8_t *payload, struct fipc_got *got) {
+/* One of the references that a record begins with, checked. */
+static int find_ref(const struct fipc_channel *channel, const uint8_t *payload, uint32_t index,
+                    struct fipc_block_ref_shm *ref, struct fipc_block *block) {
+    int rc;
+
+    memcpy(ref, payload + index * sizeof(*ref), sizeof(*ref));
+    rc = fipc_block_find(channel->segment, ref->block, block);
+    if (rc < 0)
+        return rc;
+    if (ref->size_bytes > (fipc_load_relaxed(&block->shm->populated) & ~FIPC_BLOCK_LOW_MASK) ||
+        fipc_block_kind(block->shm) != FIPC_BLOCK_KIND_DATA)
+        return -EBADMSG;
+    return 0;
+}
+
+int fipc_channel_read_refs(struct fipc_channel *channel, struct fipc_got *got) {
+    const uint8_t *payload = got->buffer;
+    struct fipc_block_ref_shm ref;
+    struct fipc_block block;
+    uint32_t refs;
+    uint64_t total;
+
+    if (got->length < sizeof(ref))
+        return -EBADMSG;
+    memcpy(&ref, payload, sizeof(ref));
+    refs = ref.refs;
+    if (refs == 0 || refs > FIPC_REFS_MAX || refs * sizeof(ref) > got->length)
+        return -EBADMSG;
+    total = got->length - refs * sizeof(ref);
+    for (uint32_t i = refs; i-- > 0;) {
+        int rc = find_ref(channel, payload, i, &ref, &block);
+
+        if (rc < 0) {
+            fipc_store_relaxed(&channel->map_block, ref.block);
+            return rc;
+        }
+        total += ref.size_bytes;
+        if (i == 0)
+            got->block = block;
+    }
+    got->block_count = refs;
+    got->size_bytes = total;
+    return 0;
+}
+
+int fipc_channel_own_refs(struct fipc_channel *channel, const struct fipc_got *got) {
+    struct fipc_block_ref_shm ref;
+    struct fipc_block block;
+
+    fipc_store_relaxed(&channel->segment->may_own, true);
+    for (uint32_t i = 0; i < got->block_count; i++) {
+        memcpy(&ref, (const uint8_t *)got->buffer + i * sizeof(ref), sizeof(ref));
+        if (fipc_block_find(channel->segment, ref.block, &block) < 0)
+            return -EBADMSG;
+        /* step get-owner: the queue's all the same until the publish moves read_pos. */
+        fipc_store_release(&block.shm->owner, channel->segment->owner);
+    }
+    return 0;
+}
+
+int fipc_channel_got_block(const struct fipc_channel *channel, const struct fipc_got *got,
+                           uint32_t index, struct fipc_block *block, uint64_t *size_bytes) {
     struct fipc_block_ref_shm ref;
     int rc;
 
-    if (header->length < sizeof(ref))
+    if (index >= got->block_count)
         return -EBADMSG;
-    memcpy(&ref, payload, sizeof(ref));
-    if (ref.block > UINT32_MAX)
+    rc = find_ref(channel, got->buffer, index, &ref, block);
+    if (rc < 0)
         return -EBADMSG;
-    rc = fipc_block_find(channel->segment, (uint32_t)ref.block, &got->block);
-    if (rc < 0) {
-        fipc_store_relaxed(&channel->map_block, (uint32_t)ref.block);
-        return rc;
-    }
-    if (ref.size_bytes > (fipc_load_relaxed(&got->block.shm->populated) & ~FIPC_BLOCK_LOW_MASK) ||
-        fipc_block_kind(got->block.shm) != FIPC_BLOCK_KIND_DATA)
-        return -EBADMSG;
-    /* step get-owner: the queue's all the same until the publish moves read_pos. */
-    fipc_store_release(&got->block.shm->owner, channel->segment->owner);
-    got->size_bytes = ref.size_bytes;
+    *size_bytes = ref.size_bytes;
     return 0;
 }
 
@@ -437,56 +569,83 @@ int fipc_channel_hold_drained(struct fipc_channel *channel, uint64_t old_ref,
     return 0;
 }
 
-static int get_locked(struct fipc_channel *channel, struct fipc_got *got,
-                      struct fipc_block *drained) {
+void fipc_channel_silence_if_empty(struct fipc_channel *channel, uint64_t read_pos) {
+    struct fipc_channel_shm *shm = channel->shm;
+    int rc;
+
+    if (fipc_likely(!(fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_ARMED)) ||
+        fipc_side_read_pos(&shm->put) != read_pos)
+        return;
+    /* Bounded: behind a stopped producer the doorbell stays readable, and the next who
+     * finds nothing silences it. */
+    rc = fipc_channel_disarm_if_empty(channel, fipc_os_now_ns() + 100 * FIPC_NS_PER_MS);
+    (void)rc;
+}
+
+/* The record that a peek found, and its blocks: ours once that is published. */
+FIPC_ALWAYS_INLINE int take_record(struct fipc_channel *channel, struct fipc_got *got,
+                                   const struct fipc_record_shm *header, const uint8_t *payload) {
+    got->length = header->length;
+    got->kind = header->kind;
+    got->tag = header->tag;
+    got->size_bytes = header->length;
+    got->block_count = 0;
+    if (fipc_unlikely(header->length > got->buffer_bytes))
+        return -EMSGSIZE;
+    memcpy(got->buffer, payload, header->length);
+    if (fipc_unlikely(header->kind == FIPC_RECORD_BLOCK)) {
+        int rc = fipc_channel_read_refs(channel, got);
+
+        if (rc == 0)
+            rc = fipc_channel_own_refs(channel, got);
+        if (rc == 0)
+            fipc_fetch_add_relaxed(&channel->shm->block_bytes_got, fipc_got_block_bytes(got));
+        return rc;
+    }
+    return fipc_likely(header->kind == FIPC_RECORD_INLINE) ? 0 : -EBADMSG;
+}
+
+/* One record into *got or, unless `many` is NULL, those that are there into *many. */
+FIPC_ALWAYS_INLINE int get_locked(struct fipc_channel *channel, struct fipc_got *got,
+                                  struct fipc_many *many, struct fipc_block *drained) {
     struct fipc_channel_shm *shm = channel->shm;
     uint64_t old_ref = fipc_load_relaxed(&shm->get.copy[fipc_load_relaxed(&shm->get.gen) & 1].ring);
     struct fipc_side_copy_shm state;
     struct fipc_record_shm header;
     const uint8_t *payload;
-    int rc = fipc_channel_peek(channel, &state, &header, &payload);
+    int rc;
 
+    if (fipc_unlikely(fipc_load_relaxed(&shm->get.flags) & FIPC_SIDE_SHUT))
+        return -ESHUTDOWN;
+    rc = fipc_channel_peek(channel, &state, &header, &payload);
     if (rc < 0)
         return rc;
-    got->length = header.length;
-    got->kind = header.kind;
-    got->tag = header.tag;
-    got->size_bytes = header.length;
-    if (fipc_unlikely(header.length > got->buffer_bytes))
-        return -EMSGSIZE;
-    memcpy(got->buffer, payload, header.length);
-    if (fipc_unlikely(header.kind == FIPC_RECORD_BLOCK)) {
-        rc = take_block(channel, &header, got->buffer, got);
-        if (rc < 0)
-            return rc;
-    } else if (fipc_unlikely(header.kind != FIPC_RECORD_INLINE)) {
-        return -EBADMSG;
-    }
+    rc = many != NULL ? fipc_many_take(channel, many, &state, payload)
+                      : take_record(channel, got, &header, payload);
+    if (fipc_unlikely(rc < 0))
+        return rc;
     if (fipc_unlikely(state.ring != old_ref)) {
         rc = fipc_channel_hold_drained(channel, old_ref, drained);
         if (rc < 0)
             return rc;
     }
-    state.pos += fipc_record_bytes(header.length);
-    state.count++;
+    state.pos += many != NULL ? many->bytes : fipc_record_bytes(header.length);
+    state.count += many != NULL ? many->items : 1;
+    fipc_channel_count_taken(channel, many != NULL ? many->items : 1);
     if (fipc_unlikely(channel->max_bytes != UINT64_MAX)) {
         uint32_t gen = fipc_load_relaxed(&shm->get.gen);
 
         fipc_store_release(&shm->get_bytes.bytes[(gen + 1) & 1],
-                           fipc_load_relaxed(&shm->get_bytes.bytes[gen & 1]) + got->size_bytes);
+                           fipc_load_relaxed(&shm->get_bytes.bytes[gen & 1]) +
+                               (many != NULL ? many->size_bytes : got->size_bytes));
     }
     fipc_side_publish(&shm->get, &state); /* step get-publish */
-    if (fipc_unlikely(fipc_load_relaxed(&shm->put.armed)) &&
-        fipc_side_read_pos(&shm->put) == state.pos) {
-        /* Bounded: behind a stopped producer the doorbell stays readable, and the
-         * next who finds nothing silences it. */
-        rc = fipc_channel_disarm_if_empty(channel, fipc_os_now_ns() + 100 * FIPC_NS_PER_MS);
-        (void)rc;
-    }
+    fipc_channel_silence_if_empty(channel, state.pos);
     return 0;
 }
 
-int fipc_channel_get(struct fipc_channel *channel, struct fipc_got *got, int64_t deadline_ns) {
+FIPC_ALWAYS_INLINE int get_either(struct fipc_channel *channel, struct fipc_got *got,
+                                  struct fipc_many *many, int64_t deadline_ns) {
     struct fipc_block drained = {0};
     int rc = fipc_channel_enter(channel);
 
@@ -495,10 +654,25 @@ int fipc_channel_get(struct fipc_channel *channel, struct fipc_got *got, int64_t
     rc = fipc_channel_lock_get(channel, deadline_ns);
     if (fipc_unlikely(rc < 0))
         return rc;
-    rc = get_locked(channel, got, &drained);
+    rc = get_locked(channel, got, many, &drained);
     fipc_lock_release(&channel->shm->get.lock);
     if (fipc_unlikely(drained.shm != NULL) && rc == 0)
         fipc_block_release(channel->segment, &drained);
+    return rc;
+}
+
+int fipc_channel_get(struct fipc_channel *channel, struct fipc_got *got, int64_t deadline_ns) {
+    return get_either(channel, got, NULL, deadline_ns);
+}
+
+int fipc_channel_get_many(struct fipc_channel *channel, struct fipc_many *many,
+                          int64_t deadline_ns) {
+    int rc;
+
+    many->bytes = many->items = many->at = many->items_read = 0;
+    rc = get_either(channel, NULL, many, deadline_ns);
+    if (rc < 0)
+        many->bytes = many->items = 0; /* not published */
     return rc;
 }
 
@@ -535,18 +709,20 @@ int fipc_channel_arm(struct fipc_channel *channel, int ring_fd, int64_t deadline
     struct fipc_channel_shm *shm = channel->shm;
     int rc = fipc_channel_enter(channel);
 
-    if (rc < 0 || fipc_load_acquire(&shm->put.armed))
+    if (rc < 0 || fipc_load_acquire(&shm->put.flags) & FIPC_SIDE_ARMED)
         return rc;
     rc = fipc_channel_lock_put(channel, deadline_ns);
     if (rc < 0)
         return rc;
-    if (fipc_side_current(&shm->put).pos != fipc_side_read_pos(&shm->get)) {
+    if (fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_SHUT ||
+        fipc_side_current(&shm->put).pos != fipc_side_read_pos(&shm->get)) {
         rc = fipc_os_ring(ring_fd);
         if (rc == 0)
             fipc_store_relaxed(&shm->token, 1); /* step arm-token */
     }
     if (rc == 0)
-        fipc_store_release(&shm->put.armed, 1); /* step arm-armed */
+        fipc_store_release(&shm->put.flags, fipc_load_relaxed(&shm->put.flags) |
+                                                FIPC_SIDE_ARMED); /* step arm-armed */
     fipc_lock_release(&shm->put.lock);
     return rc;
 }
@@ -557,7 +733,9 @@ int fipc_channel_disarm_if_empty(struct fipc_channel *channel, int64_t deadline_
 
     if (rc < 0)
         return rc;
-    if (fipc_side_current(&shm->put).pos == fipc_side_read_pos(&shm->get)) {
+    /* Behind a shutdown it stays readable, so that every selector learns of it. */
+    if (!(fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_SHUT) &&
+        fipc_side_current(&shm->put).pos == fipc_side_read_pos(&shm->get)) {
         rc = bell_is_ours(channel, channel->bell_read_fd);
         if (rc == 0) {
             /* step drain-token: first the word; dying in between leaves a byte too

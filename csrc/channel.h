@@ -30,6 +30,8 @@ struct fipc_channel {
     uint64_t maxsize;    /* items, or UINT64_MAX */
     uint64_t max_bytes;  /* bytes, or UINT64_MAX */
     uint64_t token;      /* fork token that the caches below were filled under */
+    uint64_t *taken;     /* our slot's counts for this channel */
+    uint64_t *given;
     /* Under the put lock: what producers of this process know of the get side. It
      * only moves forward, so an old value errs on the safe side. */
     struct fipc_ring put_ring;
@@ -44,6 +46,23 @@ struct fipc_channel {
     uint32_t map_block;
 };
 
+/* What is put or got under one lock at most: copying 16 KiB takes about 0.5 us. */
+#define FIPC_BATCH_BYTES 16384
+#define FIPC_BATCH_REFS 64
+
+/* Records to be put together: as they lie in a ring, in private memory. */
+struct fipc_run {
+    const uint8_t *records;
+    uint64_t bytes; /* of them, FIPC_BATCH_BYTES at most; multiple of 8 */
+    uint64_t items;
+    uint64_t message_bytes;          /* what they count against max_bytes */
+    const struct fipc_block *blocks; /* what travels with them, in their order, */
+    uint32_t block_count;            /* and how many there are */
+    /* Out: how much of it was put, whole records from its beginning. */
+    uint64_t put_bytes, put_items, put_message_bytes;
+    uint32_t put_blocks;
+};
+
 /* One record to put. */
 struct fipc_put {
     const void *head; /* first part of the payload, head_bytes of it; may be empty */
@@ -56,10 +75,14 @@ struct fipc_put {
     uint64_t bytes;                /* what it counts against max_bytes */
     uint64_t turn;                 /* our send turn, or 0: refused while somebody else has one */
     bool control;                  /* may use the reserve */
-    struct fipc_block *block;      /* travels with the record, or NULL */
+    struct fipc_block *blocks;     /* what travels with the record, */
+    uint32_t block_count;          /* and how many of them */
     struct fipc_block *spare_ring; /* a ring of want_log2 or larger, or NULL; taken
                                     * over when spare_used */
+    bool grows_now;                /* use spare_ring although there is room */
     bool spare_used;
+    struct fipc_run *run; /* or NULL: the record is the first of these, of which as many
+                           * are put as fit; `items` and `bytes` then say what they were */
 };
 
 /* One record got. */
@@ -69,9 +92,32 @@ struct fipc_got {
     uint32_t length; /* of the payload, now in buffer */
     uint16_t kind;
     uint16_t tag;
-    struct fipc_block block; /* FIPC_RECORD_BLOCK: ours now */
-    uint64_t size_bytes;     /* of the message: length, or what of the block it fills */
+    struct fipc_block block; /* FIPC_RECORD_BLOCK: the first, ours now like the others
+                              * (fipc_got_block()) */
+    uint64_t size_bytes;     /* of the message: the inline bytes and those in blocks */
+    uint32_t block_count;    /* 0: all of it is in `buffer` */
 };
+
+/* Records got together. */
+struct fipc_many {
+    uint8_t *buffer; /* the caller's, FIPC_BATCH_BYTES, aligned to 8 */
+    uint64_t max_items;
+    uint32_t bytes; /* of the records that lie in buffer now */
+    uint32_t items;
+    uint32_t at; /* where in buffer the next one to be read stands */
+    uint32_t items_read;
+    uint64_t size_bytes; /* of the messages */
+};
+
+/* What is inline in a record with blocks stands behind its references. */
+FIPC_ALWAYS_INLINE uint32_t fipc_got_rest_off(const struct fipc_got *got) {
+    return got->block_count * (uint32_t)sizeof(struct fipc_block_ref_shm);
+}
+
+/* How much of the message lies in blocks. */
+FIPC_ALWAYS_INLINE uint64_t fipc_got_block_bytes(const struct fipc_got *got) {
+    return got->size_bytes - (got->length - fipc_got_rest_off(got));
+}
 
 /* Connects `channel` to the numbered channel of `segment`. */
 void fipc_channel_init(struct fipc_channel *channel, struct fipc_segment *segment, uint32_t index);
@@ -86,25 +132,105 @@ FIPC_ALWAYS_INLINE int fipc_channel_enter(struct fipc_channel *channel) {
                : fipc_channel_enter_slow(channel);
 }
 
+/* Counts messages that we are about to take; under the get lock, before the publish. */
+FIPC_ALWAYS_INLINE void fipc_channel_count_taken(struct fipc_channel *channel, uint64_t items) {
+    fipc_store_relaxed(channel->taken, fipc_load_relaxed(channel->taken) + items);
+}
+
+/* Counts messages that have reached the caller; one thread of the process at a time, which
+ * cannot have forked or given up its slot since it took them. */
+FIPC_ALWAYS_INLINE void fipc_channel_count_given_now(struct fipc_channel *channel, uint64_t items) {
+    fipc_store_relaxed(channel->given, fipc_load_relaxed(channel->given) + items);
+}
+
+/* The same for who may have: not in a child, since the parent returns them, too. */
+FIPC_ALWAYS_INLINE void fipc_channel_count_given(struct fipc_channel *channel, uint64_t items) {
+    if (fipc_likely(fipc_token_is_current(fipc_load_relaxed(&channel->token))))
+        fipc_channel_count_given_now(channel, items);
+}
+
+/* Where to count threads of ours that sleep for a record, or for room. */
+FIPC_ALWAYS_INLINE uint32_t *fipc_channel_getters(const struct fipc_channel *channel) {
+    return &channel->segment->slots[channel->segment->slot].getters[channel->index];
+}
+FIPC_ALWAYS_INLINE uint32_t *fipc_channel_putters(const struct fipc_channel *channel) {
+    return &channel->segment->slots[channel->segment->slot].putters[channel->index];
+}
+
 /* Puts one record. deadline_ns is for the lock only; 0: do not wait for it. Errors:
  * -EAGAIN, no room under the limits, or the ring is full and may not grow;
  * -ENOBUFS, no room in the ring: prepare channel->want_log2 (fipc_channel_spare())
  * and try again; -EBUSY, the lock or the turn is taken; -ETIMEDOUT, -EINTR; -EBADMSG;
- * -ESTALE: fipc_channel_map() and try again; -EPIPE: nobody reads the doorbell. */
+ * -ESTALE: fipc_channel_map() and try again; -EPIPE: nobody reads the doorbell;
+ * -ESHUTDOWN: shut. */
 FIPC_MUST_USE int fipc_channel_put(struct fipc_channel *channel, struct fipc_put *put,
                                    int64_t deadline_ns);
 
 /* Gets the oldest record: its payload copied, or its block taken. Errors: -EAGAIN,
  * nothing there; -EBUSY, -ETIMEDOUT, -EINTR, -EBADMSG, -ESTALE as above; -EMSGSIZE, it
- * does not fit in the buffer (got->length says how long it is; it stays). */
+ * does not fit in the buffer (got->length says how long it is; it stays); -ESHUTDOWN:
+ * shut on the get side, what is there is given up. */
 FIPC_MUST_USE int fipc_channel_get(struct fipc_channel *channel, struct fipc_got *got,
                                    int64_t deadline_ns);
+
+/* Gets the oldest records, in one piece: many->max_items at most, FIPC_BATCH_BYTES, and
+ * FIPC_BATCH_REFS blocks. Errors: as fipc_channel_get(). */
+FIPC_MUST_USE int fipc_channel_get_many(struct fipc_channel *channel, struct fipc_many *many,
+                                        int64_t deadline_ns);
+/* The next of them as if it had been got alone: got->buffer points into many->buffer.
+ * fipc_many_step() goes on behind it. Errors: -EAGAIN, there is no other; -EBADMSG. */
+FIPC_MUST_USE int fipc_many_peek(struct fipc_channel *channel, const struct fipc_many *many,
+                                 struct fipc_got *got);
+FIPC_ALWAYS_INLINE void fipc_many_step(struct fipc_many *many, const struct fipc_got *got) {
+    many->at += (uint32_t)fipc_align_up(FIPC_RECORD_BYTES + (uint64_t)got->length, 8);
+    many->items_read++;
+}
+/* The next one, if all of it is here, as fipc_many_peek() and fipc_many_step() say: its
+ * payload; NULL: call those. */
+FIPC_ALWAYS_INLINE const uint8_t *fipc_many_next_inline(struct fipc_many *many, uint32_t *length,
+                                                        uint16_t *tag) {
+    const struct fipc_record_shm *header;
+    uint64_t bytes;
+
+    if (many->items_read >= many->items || many->bytes - many->at < FIPC_RECORD_BYTES)
+        return NULL;
+    header = (const struct fipc_record_shm *)(const void *)(many->buffer + many->at);
+    bytes = fipc_align_up(FIPC_RECORD_BYTES + (uint64_t)header->length, 8);
+    if (header->kind != FIPC_RECORD_INLINE || bytes > many->bytes - many->at)
+        return NULL;
+    *length = header->length;
+    *tag = header->tag;
+    many->at += (uint32_t)bytes;
+    many->items_read++;
+    return (const uint8_t *)(header + 1);
+}
+
+/* A block of a message that was got, and how many bytes of it are the message's. The
+ * blocks are ours: each is to be released. Errors: -EBADMSG. */
+FIPC_MUST_USE int fipc_channel_got_block(const struct fipc_channel *channel,
+                                         const struct fipc_got *got, uint32_t index,
+                                         struct fipc_block *block, uint64_t *size_bytes);
 
 /* Prepares a ring for fipc_put.spare_ring; under no lock. Errors: fipc_block_alloc(). */
 FIPC_MUST_USE int fipc_channel_spare(struct fipc_channel *channel, int64_t deadline_ns,
                                      struct fipc_block *spare);
 /* Maps what the last -ESTALE missed; under no lock. */
 FIPC_MUST_USE int fipc_channel_map(struct fipc_channel *channel);
+
+/* Shuts the put side: from here on no record is put, and an armed doorbell stays readable.
+ * Does nothing when it is shut. Errors: those of the lock and of the doorbell. */
+FIPC_MUST_USE int fipc_channel_shut_put(struct fipc_channel *channel, int64_t deadline_ns);
+/* Shuts the get side, too: what is queued is given up, no record is got. The put side
+ * must be shut. Errors: those of the lock. */
+FIPC_MUST_USE int fipc_channel_shut_get(struct fipc_channel *channel, int64_t deadline_ns);
+/* Takes the oldest record that was given up out of the ring and frees its memory: 0, or
+ * -EAGAIN when none is left. Errors: as fipc_channel_get(). */
+FIPC_MUST_USE int fipc_channel_discard(struct fipc_channel *channel, int64_t deadline_ns);
+/* Is the put side shut, or the get side? With true, what was published before is seen. */
+FIPC_ALWAYS_INLINE bool fipc_side_is_shut(const struct fipc_side_shm *side) {
+    /* D1: see fipc_channel_shut_put(). */
+    return (fipc_load_seqcst(&side->flags) & FIPC_SIDE_SHUT) != 0;
+}
 
 /* True when nothing was queued at some moment of the call. No lock. */
 bool fipc_channel_is_empty(const struct fipc_channel *channel);
@@ -114,12 +240,17 @@ void fipc_channel_depth(const struct fipc_channel *channel, uint64_t *items, uin
 /* Rings the armed doorbell, under the put lock. Errors: -EBADF, the program closed or
  * reused its descriptor; -EPIPE, nobody reads it. */
 FIPC_MUST_USE int fipc_channel_ring(const struct fipc_channel *channel);
-/* From now on the doorbell is readable whenever a record is there. `ring_fd` writes
+/* From now on the doorbell is readable whenever a record is there, or the put side is shut. `ring_fd` writes
  * to it. Errors: -ETIMEDOUT, -EINTR, -EBADMSG, those of the doorbell. */
 FIPC_MUST_USE int fipc_channel_arm(struct fipc_channel *channel, int ring_fd, int64_t deadline_ns);
-/* The armed doorbell rang and nothing was there: silence it, unless something came.
+/* The armed doorbell rang and nothing was there: silence it, unless something came, or the
+ * put side is shut.
  * Errors: as fipc_channel_arm(); -EPIPE, nobody writes any more. */
 FIPC_MUST_USE int fipc_channel_disarm_if_empty(struct fipc_channel *channel, int64_t deadline_ns);
+
+/* Under the get lock, after a get that ended at read_pos: if the doorbell is armed and
+ * nothing is left, silences it. */
+void fipc_channel_silence_if_empty(struct fipc_channel *channel, uint64_t read_pos);
 
 /* For tests, with both locks held: walks all records. -EBADMSG when a record, a
  * count or a block contradicts another. */
@@ -151,12 +282,12 @@ FIPC_MUST_USE int fipc_channel_peek_at(struct fipc_channel *channel,
 FIPC_MUST_USE int fipc_channel_hold_drained(struct fipc_channel *channel, uint64_t old_ref,
                                             struct fipc_block *drained);
 /* Under the get lock: publishes that the record at `state`, which a peek found, is taken;
- * it was `items` items. *drained is then a ring to be released after the unlock, if its
+ * it was `items` items, of which `taken` go to our caller. *drained is then a ring to be released after the unlock, if its
  * shm is not NULL. Errors: -ESTALE, -EBADMSG; then nothing has changed. */
 FIPC_MUST_USE int fipc_channel_advance(struct fipc_channel *channel,
                                        const struct fipc_side_copy_shm *state,
                                        const struct fipc_record_shm *header, uint32_t items,
-                                       struct fipc_block *drained);
+                                       uint32_t taken, struct fipc_block *drained);
 
 /* Room in the put ring for one record of the owner of the send turn. */
 struct fipc_room {

@@ -10,6 +10,7 @@ static int count_record(struct fipc_channel *channel, uint64_t pos,
                         struct fipc_channel_census *census) {
     struct fipc_block_ref_shm ref;
     struct fipc_block block;
+    uint32_t refs;
     int rc;
 
     census->records++;
@@ -18,14 +19,22 @@ static int count_record(struct fipc_channel *channel, uint64_t pos,
     if (header->kind != FIPC_RECORD_BLOCK)
         return 0;
     census->items++;
-    census->blocks++;
     if (header->length < sizeof(ref))
         return -EBADMSG;
     memcpy(&ref, payload, sizeof(ref));
-    rc = fipc_block_map(channel->segment, (uint32_t)ref.block, &block);
-    if (rc < 0)
-        return rc;
-    return fipc_load_acquire(&block.shm->ordinal) == pos ? 0 : -EBADMSG;
+    refs = ref.refs;
+    if (refs == 0 || refs > FIPC_REFS_MAX || refs * sizeof(ref) > header->length)
+        return -EBADMSG;
+    for (uint32_t i = 0; i < refs; i++) {
+        memcpy(&ref, payload + i * sizeof(ref), sizeof(ref));
+        rc = fipc_block_map(channel->segment, ref.block, &block);
+        if (rc < 0)
+            return rc;
+        if (ref.refs != refs || fipc_load_acquire(&block.shm->ordinal) != pos)
+            return -EBADMSG;
+        census->blocks++;
+    }
+    return 0;
 }
 
 static int walk(struct fipc_channel *channel, struct fipc_channel_census *census) {

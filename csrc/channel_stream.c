@@ -5,7 +5,7 @@
 #include "record.h"
 
 int fipc_channel_advance(struct fipc_channel *channel, const struct fipc_side_copy_shm *state,
-                         const struct fipc_record_shm *header, uint32_t items,
+                         const struct fipc_record_shm *header, uint32_t items, uint32_t taken,
                          struct fipc_block *drained) {
     struct fipc_side_shm *get = &channel->shm->get;
     struct fipc_side_copy_shm next = *state;
@@ -19,6 +19,7 @@ int fipc_channel_advance(struct fipc_channel *channel, const struct fipc_side_co
     }
     next.pos += fipc_record_bytes(header->length);
     next.count += items;
+    fipc_channel_count_taken(channel, taken);
     fipc_side_publish(get, &next); /* step get-publish */
     return 0;
 }
@@ -77,7 +78,8 @@ static int commit_locked(struct fipc_channel *channel, const struct fipc_room *r
 
     if (fipc_unlikely(fipc_load_relaxed(&shm->send_turn) != put->turn))
         return -EBUSY;
-    if (fipc_unlikely(fipc_load_relaxed(&shm->put.armed)) && fipc_load_relaxed(&shm->token) == 0) {
+    if (fipc_unlikely(fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_ARMED) &&
+        fipc_load_relaxed(&shm->token) == 0) {
         /* step put-token, as in channel.c: readable before published. */
         rc = fipc_channel_ring(channel);
         if (rc < 0)

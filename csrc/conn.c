@@ -62,7 +62,9 @@ int fipc_conn_fds_are_ours(const struct fipc_conn *conn) {
 
 static void init_channel(struct fipc_conn *conn, struct fipc_channel *channel, uint32_t index) {
     fipc_channel_init(channel, &conn->segment, index);
-    channel->wrap_log2 = channel->max_log2 = FIPC_RING_PIPE_LOG2;
+    channel->wrap_log2 = FIPC_RING_STREAM_LOG2;
+    /* What is larger, conn_send.c links in when it pays. */
+    channel->max_log2 = FIPC_RING_PIPE_LOG2;
     channel->grows = false;
 }
 
@@ -240,11 +242,13 @@ int fipc_conn_enter_slow(struct fipc_conn *conn) {
 
 bool fipc_conn_spin(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,
                     int64_t deadline_ns) {
-    struct fipc_spin mine = {fipc_load_relaxed(&spin->budget_ns), fipc_load_relaxed(&spin->misses)};
+    struct fipc_spin mine = {fipc_load_relaxed(&spin->budget_ns), fipc_load_relaxed(&spin->misses),
+                             fipc_load_relaxed(&spin->probe_every)};
     bool moved = fipc_spin_while(&mine, word, seen, deadline_ns);
 
     fipc_store_relaxed(&spin->budget_ns, mine.budget_ns);
     fipc_store_relaxed(&spin->misses, mine.misses);
+    fipc_store_relaxed(&spin->probe_every, mine.probe_every);
     return moved;
 }
 
@@ -312,7 +316,7 @@ int fipc_conn_fileno(struct fipc_conn *conn, int64_t deadline_ns) {
         rc = fipc_pipe_fd_is_ours(conn->read_fd, conn->read_inode);
     if (rc < 0)
         return rc;
-    if (fipc_load_acquire(&conn->in.shm->put.armed))
+    if (fipc_load_acquire(&conn->in.shm->put.flags) & FIPC_SIDE_ARMED)
         return conn->read_fd;
     bell_fd = fipc_os_reopen(conn->read_fd, O_WRONLY | O_NONBLOCK);
     if (bell_fd < 0)

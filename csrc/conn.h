@@ -32,9 +32,11 @@ struct fipc_conn {
     uint64_t write_inode;
     uint32_t shut;             /* 1: whoever sleeps in here shall return -EBADF */
     uint32_t seen_close_epoch; /* at the last look for a reader */
-    int64_t looked_ns;         /* when that was */
+    uint64_t looked_ticks;     /* when that was */
     uint64_t send_thread;      /* who of our threads holds our send turn; under the put lock */
     uint64_t recv_thread;      /* the same for the receive turn; 0: nobody, see kept */
+    uint64_t streamed_bytes;   /* through a ring that could be larger; behind the send turn */
+    uint32_t recv_run;         /* hint: messages received since we last had to wait for one */
     uint32_t rang;             /* hint: the doorbell holds a byte that may be taken out */
     struct fipc_spin send_spin;
     struct fipc_spin recv_spin;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "channel_fast.h"
 #include "conn_internal.h"
 #include "slots.h"
 
@@ -19,44 +20,65 @@ struct taken {
     uint64_t read_pos; /* 0: nothing was taken */
     uint64_t ring_bytes;
     bool whole; /* a message ended */
+    bool last;  /* nothing is known to be behind it */
 };
 
-/* Under the get lock: takes the record that was peeked at `at`. */
+FIPC_ALWAYS_INLINE void note_taken(const struct fipc_conn *conn, uint64_t read_pos, bool ends,
+                                   struct taken *taken) {
+    taken->read_pos = read_pos;
+    taken->ring_bytes = conn->in.get_ring.size;
+    taken->whole = ends;
+    taken->last = read_pos >= conn->in.seen_write_pos;
+}
+
+/* Under the get lock: takes the record that was peeked at `at`; or drops it, for want of
+ * what was before it. */
 static int take_record(struct fipc_conn *conn, const struct fipc_side_copy_shm *at,
-                       const struct fipc_record_shm *header, struct taken *taken) {
+                       const struct fipc_record_shm *header, bool drops, struct taken *taken) {
     bool ends = header->kind == FIPC_RECORD_INLINE || header->kind == FIPC_RECORD_LAST;
-    int rc = fipc_channel_advance(&conn->in, at, header, ends, &taken->drained);
+    int rc = fipc_channel_advance(&conn->in, at, header, ends, ends && !drops, &taken->drained);
 
     if (fipc_unlikely(rc < 0))
         return rc;
-    taken->read_pos = fipc_side_current(&conn->in.shm->get).pos;
-    taken->ring_bytes = conn->in.get_ring.size;
-    taken->whole = ends;
+    note_taken(conn, fipc_side_current(&conn->in.shm->get).pos, ends, taken);
     return 0;
 }
 
-/* After the unlock. */
-static void after_taking(struct fipc_conn *conn, const struct taken *taken) {
+/* A sender sleeps. W1, pairs with W2 in wait_for_room() of conn_send.c. Not for every
+ * record: a sender that is woken should find room for many. Below half, each one wakes. */
+static void wake_senders(struct fipc_conn *conn, const struct taken *taken) {
     struct fipc_channel_shm *shm = conn->in.shm;
+
+    if (fipc_side_read_pos(&shm->put) - taken->read_pos <= taken->ring_bytes / 2)
+        fipc_sleepers_wake(&shm->get.sleepers);
+}
+
+/* The armed doorbell, when the ring may be empty. Bounded: behind a stopped sender it
+ * stays readable, and the next who finds nothing silences it. */
+static void silence_if_empty(struct fipc_conn *conn) {
     int rc;
+
+    if (!fipc_channel_is_empty(&conn->in))
+        return;
+    rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + DISARM_NS);
+    (void)rc;
+}
+
+/* After the unlock. */
+FIPC_ALWAYS_INLINE void after_taking(struct fipc_conn *conn, const struct taken *taken) {
+    struct fipc_channel_shm *shm = conn->in.shm;
 
     if (fipc_unlikely(taken->read_pos == 0))
         return;
     if (fipc_unlikely(taken->drained.shm != NULL))
         fipc_block_release(&conn->segment, &taken->drained);
-    /* W1, pairs with W2 in wait_for_room() of conn_send.c. Not for every record: a
-     * sender that is woken should find room for many. Below half, each one wakes. */
-    if (fipc_unlikely(fipc_sleepers_any(&shm->get.sleepers)) &&
-        fipc_side_read_pos(&shm->put) - taken->read_pos <= taken->ring_bytes / 2)
-        fipc_sleepers_wake(&shm->get.sleepers);
-    /* In the middle of a message the doorbell is left alone: more comes. */
-    if (fipc_unlikely(fipc_load_relaxed(&shm->put.armed)) && taken->whole &&
-        fipc_channel_is_empty(&conn->in)) {
-        /* Bounded: behind a stopped sender the doorbell stays readable, and the next
-         * who finds nothing silences it. */
-        rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + DISARM_NS);
-        (void)rc;
-    }
+    if (fipc_unlikely(fipc_sleepers_any(&shm->get.sleepers)))
+        wake_senders(conn, taken);
+    /* Where more is known to be there the senders' line is left to them. In the middle of
+     * a message the doorbell is left alone: more comes. */
+    if (taken->last && taken->whole &&
+        fipc_unlikely(fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_ARMED))
+        silence_if_empty(conn);
 }
 
 /* One look, under the get lock, for a message that begins: 0, taken (whole) or begun;
@@ -110,7 +132,7 @@ static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_re
             state->size = header.length;
             state->tag = header.tag;
             state->whole = true;
-            return take_record(conn, &at, &header, taken);
+            return take_record(conn, &at, &header, false, taken);
         case FIPC_RECORD_FIRST:
             if (header.length < sizeof(state->size))
                 return -EBADMSG;
@@ -129,7 +151,7 @@ static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_re
         case FIPC_RECORD_LAST:
         case FIPC_RECORD_ABANDON:
             /* Its beginning went to somebody who was killed, or it never had an end. */
-            rc = take_record(conn, &at, &header, taken);
+            rc = take_record(conn, &at, &header, true, taken);
             if (rc < 0)
                 return rc;
             break;
@@ -154,35 +176,64 @@ static int look_once(struct fipc_conn *conn, void *buffer, struct fipc_conn_recv
     return rc;
 }
 
-int fipc_conn_try_recv(struct fipc_conn *conn, void *buffer, uint64_t *size, uint16_t *tag) {
+/* Under the get lock, with what is not simple in the way. */
+static int try_take(struct fipc_conn *conn, void *buffer, struct fipc_record_shm *header,
+                    struct taken *taken) {
     struct fipc_side_copy_shm at;
-    struct fipc_record_shm header;
     const uint8_t *payload;
-    struct taken taken;
-    int rc = fipc_conn_enter(conn, &conn->in);
 
-    if (fipc_unlikely(rc < 0))
-        return rc;
-    if (fipc_channel_is_empty(&conn->in))
+    if (fipc_channel_peek(&conn->in, &at, header, &payload) < 0 ||
+        header->kind != FIPC_RECORD_INLINE || header->length > FIPC_INLINE_MAX)
         return -EAGAIN;
-    if (fipc_channel_lock_get(&conn->in, 0) < 0)
-        return -EAGAIN;
+    memcpy(buffer, payload, header->length);
+    return take_record(conn, &at, header, false, taken) == 0 ? 0 : -EAGAIN;
+}
+
+/* One look. */
+static int try_recv_once(struct fipc_conn *conn, void *buffer, uint64_t *size, uint16_t *tag) {
+    struct fipc_record_shm header;
+    struct taken taken;
+    uint64_t read_pos;
+    int rc = -EAGAIN;
+
+    if (fipc_unlikely(fipc_lock_try(&conn->segment, &conn->in.shm->get.lock) < 0))
+        return -EBUSY;
     taken.read_pos = 0;
     taken.drained.shm = NULL;
-    rc = -EAGAIN;
-    if (fipc_likely(fipc_load_acquire(&conn->in.shm->recv_turn) == 0 &&
-                    fipc_channel_peek(&conn->in, &at, &header, &payload) == 0 &&
-                    header.kind == FIPC_RECORD_INLINE && header.length <= FIPC_INLINE_MAX)) {
-        memcpy(buffer, payload, header.length);
-        if (fipc_likely(take_record(conn, &at, &header, &taken) == 0)) {
-            *size = header.length;
-            *tag = header.tag;
+    if (fipc_likely(fipc_load_acquire(&conn->in.shm->recv_turn) == 0)) {
+        rc = fipc_channel_get_fast(&conn->in, FIPC_RECORD_INLINE, buffer, FIPC_INLINE_MAX, &header,
+                                   &read_pos);
+        if (fipc_likely(rc == 0)) {
+            note_taken(conn, read_pos, true, &taken);
+            fipc_store_relaxed(&conn->recv_run, fipc_load_relaxed(&conn->recv_run) + 1);
+        } else if (rc == -EBUSY && try_take(conn, buffer, &header, &taken) == 0) {
             rc = 0;
         }
     }
     fipc_lock_release(&conn->in.shm->get.lock);
+    if (fipc_unlikely(rc < 0))
+        return rc;
     after_taking(conn, &taken);
-    return rc;
+    *size = header.length;
+    *tag = header.tag;
+    return 0;
+}
+
+int fipc_conn_try_recv(struct fipc_conn *conn, void *buffer, uint64_t *size, uint16_t *tag) {
+    const uint32_t *gen;
+    uint32_t seen;
+    int rc = fipc_conn_enter(conn, &conn->in);
+
+    if (fipc_unlikely(rc < 0))
+        return rc;
+    gen = &conn->in.shm->put.gen;
+    seen = fipc_load_relaxed(gen);
+    rc = try_recv_once(conn, buffer, size, tag);
+    /* After a run of messages recv_begin() makes a pause instead. */
+    if (rc == -EAGAIN && fipc_load_relaxed(&conn->recv_run) < FIPC_RUN_LEAST &&
+        fipc_spin_glance(&conn->recv_spin, gen, seen))
+        rc = try_recv_once(conn, buffer, size, tag);
+    return fipc_unlikely(rc < 0) ? -EAGAIN : 0;
 }
 
 /* ---- waiting ---- */
@@ -206,7 +257,7 @@ static int silence(struct fipc_conn *conn, struct fipc_conn_recv *state, int64_t
     int rc;
 
     fipc_store_relaxed(&conn->rang, 0);
-    if (fipc_load_acquire(&conn->in.shm->put.armed)) {
+    if (fipc_load_acquire(&conn->in.shm->put.flags) & FIPC_SIDE_ARMED) {
         rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + DISARM_NS);
         if (rc == -ETIMEDOUT && fipc_os_now_ns() < deadline_ns)
             rc = -EINTR;
@@ -227,6 +278,7 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
                            int64_t longest_ns, int64_t deadline_ns) {
     struct fipc_side_shm *put = &conn->in.shm->put;
     int64_t now_ns = fipc_os_now_ns(), until_ns = now_ns;
+    uint32_t *getters = fipc_channel_getters(&conn->in);
     bool sleeps = deadline_ns > now_ns;
     int rc;
 
@@ -248,7 +300,9 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
     }
     if (!fipc_channel_is_empty(&conn->in))
         return 0;
+    fipc_fetch_add_relaxed(getters, sleeps);
     rc = fipc_os_poll(conn->read_fd, POLLIN, until_ns);
+    fipc_fetch_add_relaxed(getters, -(uint32_t)sleeps);
     if (rc < 0)
         return rc;
     if (rc & ~POLLIN)
@@ -295,6 +349,8 @@ int fipc_conn_recv_begin(struct fipc_conn *conn, void *small_buffer, int64_t dea
     int64_t lock_deadline_ns = deadline_ns > 0 ? deadline_ns : 1;
     int rc = fipc_conn_enter(conn, &conn->in);
 
+    if (deadline_ns > 0)
+        fipc_spin_lull(&conn->recv_run);
     while (rc == 0) {
         uint32_t seen = fipc_load_acquire(&conn->in.shm->put.gen);
         uint64_t turn = 0;
@@ -357,7 +413,7 @@ static int take_fragment(struct fipc_conn *conn, const struct fipc_side_copy_shm
         return rc;
     taken.drained.shm = NULL;
     taken.read_pos = 0;
-    rc = take_record(conn, at, header, &taken);
+    rc = take_record(conn, at, header, false, &taken);
     if (rc == 0 && header->kind == FIPC_RECORD_LAST) {
         /* step recv-turn-end: dying before it leaves a dead owner's turn and no rest. */
         fipc_store_relaxed(&conn->recv_thread, 0);

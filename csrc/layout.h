@@ -1,14 +1,14 @@
 /* layout.h - every struct that lies in shared memory, and the constants that
  * size them. PROTOCOL.md is the law that this file writes down in C; a change
  * here changes it, and FIPC_FORMAT_VERSION, in the same commit. Only fixed-width
- * integers: no pointer, size_t, bool, enum, pid or deadline. */
+ * integers: no pointer, size_t, bool, enum or deadline, and a pid only to be shown. */
 #ifndef FIPC_LAYOUT_H
 #define FIPC_LAYOUT_H
 
 #include "base.h"
 
 #define FIPC_MAGIC UINT64_C(0x0a31637069747366)
-#define FIPC_FORMAT_VERSION 1
+#define FIPC_FORMAT_VERSION 2
 
 #define FIPC_PAGE 4096
 #define FIPC_CACHE_LINE 64
@@ -50,9 +50,15 @@ struct fipc_side_shm {
     struct fipc_side_copy_shm copy[2]; /* written by the lock's owner, read by all */
     uint32_t sleepers;                 /* see wait.h: those of the OTHER side who wait for
                                         * gen to move; a futex word */
-    uint32_t armed;                    /* put side: 1 once fileno() was asked for;
-                                        * written under the put lock, never cleared */
+    uint32_t flags;                    /* FIPC_SIDE_*; set under the side's lock, never
+                                        * cleared */
 };
+
+/* Put side: somebody asked for fileno(). */
+#define FIPC_SIDE_ARMED UINT32_C(1)
+/* Put side: shut down, nothing more is put. Get side: nothing more is got either, what
+ * was queued from fipc_channel_shm.drain_from on is given up. */
+#define FIPC_SIDE_SHUT UINT32_C(2)
 
 /* The bytes queued, kept beside the copies for queues with a byte limit:
  * bytes[gen & 1] belongs to copy[gen & 1]. */
@@ -66,24 +72,36 @@ struct fipc_channel_shm {
     struct fipc_side_shm get; /* the consumers' lock and state */
     struct fipc_side_bytes_shm put_bytes;
     struct fipc_side_bytes_shm get_bytes;
-    uint32_t token;       /* 1: the armed doorbell holds a byte; under the put lock */
-    uint32_t close_epoch; /* bumped by each close of a receiving end */
-    uint32_t late_wakes;  /* rechecks that found something; only for diagnosis */
-    uint32_t recoveries;  /* locks taken over from the dead */
-    uint32_t spare[4];
+    uint32_t token;           /* 1: the armed doorbell holds a byte; under the put lock */
+    uint32_t close_epoch;     /* bumped by each close of a receiving end */
+    uint32_t late_wakes;      /* rechecks that found something; only for diagnosis */
+    uint32_t recoveries;      /* locks taken over from the dead */
+    uint64_t block_bytes_put; /* bytes of messages that went in blocks; for stats() */
+    uint64_t block_bytes_got;
     uint64_t send_turn;          /* owner word of who sends a message in fragments, or 0 */
     uint64_t recv_turn;          /* owner word of who receives one, or 0 */
     uint32_t send_turn_sleepers; /* as sleepers above: those who wait for the turns */
     uint32_t recv_turn_sleepers;
-    uint64_t spare_turn[5];
+    uint64_t items_high; /* the most items and bytes queued that a producer has seen when it */
+    uint64_t bytes_high; /* looked how far the consumers are; written under the put lock */
+    uint64_t drain_from; /* the get count at an immediate shutdown; before get's FIPC_SIDE_SHUT */
+    uint64_t spare[2];
 };
 
 /* Who is attached. The truth is a file lock on byte FIPC_SLOT_LOCK_POS + n of the
- * memory file; this only counts generations and says whether a sweep is due. */
+ * memory file; this only counts generations and says whether a sweep is due. The rest is
+ * for stats() and decides nothing. One cache line, so that two processes that count here
+ * do not disturb each other. */
 struct fipc_slot_shm {
-    uint32_t gen;   /* written by the holder of the file lock */
-    uint32_t state; /* FIPC_SLOT_FREE, _USED, or _DEAD: not swept to the end; likewise */
-    uint32_t spare[2];
+    uint32_t gen;        /* written by the holder of the file lock */
+    uint32_t state;      /* FIPC_SLOT_FREE, _USED, or _DEAD: not swept to the end; likewise */
+    uint64_t taken[2];   /* for each channel, messages that its owners, one after the other,
+                          * took; written under the get lock before the publish */
+    uint64_t given[2];   /* how many of them reached the caller; one thread at a time */
+    uint32_t pid;        /* of the owner, in its own pid namespace */
+    uint32_t getters[2]; /* its threads that sleep for a record of the channel, */
+    uint32_t putters[2]; /* and those that sleep for room in it; fetch-and-add */
+    uint32_t spare;
 };
 
 /* Position of slot 0's file lock; far behind every byte of content. */
@@ -127,9 +145,12 @@ struct fipc_group_shm {
 /* Free blocks keep so much memory warm once traffic has stopped; with the last ring
  * (1 MiB at most) and the first page below the 2 MiB that a drained queue may hold. */
 #define FIPC_FREE_KEEP_BYTES (UINT64_C(512) << 10)
-/* Beyond it, what is wanted back in vain no longer raises what is kept: three blocks
- * of 64 MiB in rotation. */
-#define FIPC_WARM_MAX_BYTES (UINT64_C(192) << 20)
+/* Beyond it, memory that is wanted back soon after it was given away is kept, and so much
+ * at most (or a sixteenth of the machine's memory): how many blocks a short queue has under
+ * way goes up and down. With three blocks kept, a Queue(8) of 1 MiB messages gave memory
+ * back and fetched it again for every other one, and moved 3 GB/s in the place of 20 to 30.
+ * Eight blocks of 64 MiB. */
+#define FIPC_WARM_MAX_BYTES (UINT64_C(512) << 20)
 
 /* Block numbers: group * 128 + index; 0 is the first ring. */
 #define FIPC_BLOCK_ID(group, index) ((uint32_t)(group) * 128 + (uint32_t)(index))
@@ -150,10 +171,10 @@ struct fipc_group_shm {
  * copy.pos is the end of the space given out, copy.count the number of groups. */
 struct fipc_arena_shm {
     struct fipc_side_shm state;
-    uint64_t free_bytes;     /* hint: bytes with memory behind them in free blocks */
-    uint32_t allocs;         /* hint: allocations so far; trimming waits until it rests */
-    uint32_t trim_due;       /* hint: free_bytes passed the limit */
-    uint32_t sweep_due;      /* hint: somebody was found dead since the hints were rebuilt */
+    uint64_t free_bytes; /* hint: bytes with memory behind them in free blocks */
+    uint32_t allocs;     /* hint: allocations so far; trimming waits until it rests */
+    uint32_t trim_due;   /* hint: free_bytes passed the limit */
+    uint32_t spare_word;
     uint32_t groups_retired; /* hint: groups whose page was given back */
     uint64_t warm_bytes;     /* hint: memory of free blocks that was wanted back lately */
     uint64_t spare[3];
@@ -172,9 +193,9 @@ struct fipc_header_shm {
     uint64_t max_bytes; /* bytes, or 0 */
     uint32_t slot_high; /* slots ever used; grows by compare and swap */
     uint32_t flags;
-    char label[64];      /* UTF-8, zero-terminated */
-    uint64_t done_count; /* task_done() calls; grows by compare and swap */
-    uint32_t spare_word;
+    char label[64];         /* UTF-8, zero-terminated */
+    uint64_t done_count;    /* task_done() calls; grows by compare and swap */
+    uint32_t last_dead_pid; /* of the slot swept last; written by sweepers */
     uint32_t done_sleepers; /* as fipc_side_shm.sleepers: those in join() */
     uint32_t lent;          /* handles pickled outside of spawning; fetch-and-add */
     uint32_t claimed;       /* how many of them were unpickled; fetch-and-add */
@@ -190,7 +211,7 @@ struct fipc_record_shm {
 
 #define FIPC_RECORD_BYTES 8
 #define FIPC_RECORD_INLINE 1  /* the payload is the message */
-#define FIPC_RECORD_BLOCK 2   /* the payload is a struct fipc_block_ref_shm */
+#define FIPC_RECORD_BLOCK 2   /* the payload begins with struct fipc_block_ref_shm's */
 #define FIPC_RECORD_PAD 3     /* nothing: skip to the ring's end */
 #define FIPC_RECORD_LINK 4    /* the payload is the next ring's reference */
 #define FIPC_RECORD_FIRST 5   /* first fragment: 8 bytes of total length, then bytes */
@@ -198,10 +219,15 @@ struct fipc_record_shm {
 #define FIPC_RECORD_LAST 7    /* the last fragment */
 #define FIPC_RECORD_ABANDON 8 /* the fragments before it will never be completed */
 
+/* A message that travels in blocks: so many of these, then its inline rest. */
 struct fipc_block_ref_shm {
-    uint64_t block;
+    uint32_t block;
+    uint32_t refs; /* how many there are; the same in each */
     uint64_t size_bytes;
 };
+
+/* The most blocks of one message; more buffers share one. */
+#define FIPC_REFS_MAX 32
 
 /* A link record and the pad that may have to stand before it fit here; every
  * ring keeps so much free, so that growing and abandoning never wait for room. */
@@ -214,8 +240,8 @@ struct fipc_block_ref_shm {
 #define FIPC_OFF_ARENA 1280
 #define FIPC_OFF_GROUP_DIR0 2048 /* page numbers of the first FIPC_GROUP_INLINE groups */
 #define FIPC_OFF_SLOTS 2304
-#define FIPC_OFF_GROUP_DIR 69632
-#define FIPC_OFF_SPACE 135168 /* first group page, first ring(s), then blocks */
+#define FIPC_OFF_GROUP_DIR 266240
+#define FIPC_OFF_SPACE 331776 /* first group page, first ring(s), then blocks */
 
 /* Chunk 0 maps [0, 1 MiB), chunk k maps [1 MiB << (k - 1), 1 MiB << k). */
 #define FIPC_CHUNK0_LOG2 20
@@ -225,18 +251,23 @@ struct fipc_block_ref_shm {
  * about 0.1 us, as long as taking a block and giving it back. */
 #define FIPC_INLINE_MAX 4096
 
-/* The first ring: few pages at birth, since each costs 0.3 to 5 us there. */
-#define FIPC_RING_FIRST_LOG2 14
+/* The first ring: few pages at birth, since each costs 0.3 to 5 us there. With two pages
+ * in the place of four a queue's creation and end take 51 us of CPU in the place of 56. */
+#define FIPC_RING_FIRST_LOG2 13
 /* The ring of steady traffic: half of a small L2 cache. It wraps. */
 #define FIPC_RING_STEADY_LOG2 16
 /* Larger ones are written once, for a backlog, and given back when drained. */
 #define FIPC_RING_MAX_LOG2 20
-/* A pipe's ring: where large messages stream through. */
+/* A pipe's ring of steady traffic. */
 #define FIPC_RING_PIPE_LOG2 17
+/* A pipe's ring once large messages stream through it: as large as an L2 cache, so that the
+ * receiver finds them in the L3 and not in the sender's L2. Messages of 1 MiB in C:
+ * 23 to 29 GB/s; 2 MiB 35, 512 KiB 11, 128 KiB 8. */
+#define FIPC_RING_STREAM_LOG2 20
 
 _Static_assert(sizeof(struct fipc_side_shm) == 64, "a side is one cache line");
 _Static_assert(sizeof(struct fipc_channel_shm) == 256, "channel");
-_Static_assert(sizeof(struct fipc_slot_shm) == 16, "slot");
+_Static_assert(sizeof(struct fipc_slot_shm) == FIPC_CACHE_LINE, "slot");
 _Static_assert(sizeof(struct fipc_block_shm) == 32, "block");
 _Static_assert(sizeof(struct fipc_group_shm) <= FIPC_PAGE, "a group is one page");
 _Static_assert(sizeof(struct fipc_header_shm) <= 512, "header");
@@ -248,7 +279,7 @@ _Static_assert(FIPC_OFF_CHANNEL0 + sizeof(struct fipc_channel_shm) <= FIPC_OFF_C
 _Static_assert(FIPC_OFF_CHANNEL1 + sizeof(struct fipc_channel_shm) <= FIPC_OFF_ARENA, "c1");
 _Static_assert(FIPC_OFF_ARENA + sizeof(struct fipc_arena_shm) <= FIPC_OFF_GROUP_DIR0, "arena");
 _Static_assert(FIPC_OFF_GROUP_DIR0 + 4 * FIPC_GROUP_INLINE <= FIPC_OFF_SLOTS, "dir0");
-_Static_assert(FIPC_OFF_SLOTS + FIPC_SLOT_COUNT * 16 <= FIPC_OFF_GROUP_DIR, "slots");
+_Static_assert(FIPC_OFF_SLOTS + FIPC_SLOT_COUNT * FIPC_CACHE_LINE <= FIPC_OFF_GROUP_DIR, "slots");
 _Static_assert(FIPC_OFF_GROUP_DIR + 4 * FIPC_GROUP_COUNT <= FIPC_OFF_SPACE, "dir");
 _Static_assert(FIPC_OFF_SPACE % FIPC_PAGE == 0, "space");
 _Static_assert(FIPC_SLOT_COUNT < (1 << FIPC_LOCK_SLOT_BITS), "slot bits");

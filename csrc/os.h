@@ -11,12 +11,23 @@
 int64_t fipc_os_now_ns(void);
 /* The same from the tick's clock: cheap, up to 10 ms behind. */
 int64_t fipc_os_coarse_now_ns(void);
+/* A clock of unknown pace that costs 10 ns where the first one costs 24: the CPU's
+ * counter, of which 1 to 5 GHz are known; elsewhere the first one. */
+#if defined(__x86_64__)
+#define FIPC_TICKS_PER_US 2000
+FIPC_ALWAYS_INLINE uint64_t fipc_ticks(void) { return __builtin_ia32_rdtsc(); }
+#else
+#define FIPC_TICKS_PER_US 1000
+FIPC_ALWAYS_INLINE uint64_t fipc_ticks(void) { return (uint64_t)fipc_os_now_ns(); }
+#endif
 /* CPUs that this thread may run on; asked anew at most every 100 ms. */
 int fipc_os_cpu_count(void);
 
 /* A new memory file `name` that can grow but never shrink (sealed); its length
  * is `size_bytes`. Returns a close-on-exec descriptor. Errors: as memfd_create(2). */
 FIPC_MUST_USE int fipc_os_memfd_create(const char *name, uint64_t size_bytes);
+/* The inode number of `fd`, whatever it is. Errors: -EBADF. */
+FIPC_MUST_USE int fipc_os_inode(int fd, uint64_t *inode);
 /* The inode number of `fd`, the file's length in *length and *sealed = it is a
  * memory file that cannot shrink. Errors: -EBADF. */
 FIPC_MUST_USE int fipc_os_memfd_stat(int fd, uint64_t *inode, uint64_t *length, bool *sealed);
@@ -40,6 +51,9 @@ int64_t fipc_os_allocated_bytes(int fd);
  * summed over calls; what cannot be read limits nothing. */
 FIPC_MUST_USE int fipc_os_room(uint64_t size, const char **limit);
 
+/* The machine's memory. */
+uint64_t fipc_os_memory_bytes(void);
+
 /* Sleeps while *word == expected, until woken or until_ns (absolute monotonic,
  * FIPC_FOREVER: no end). 0: woken, or the word had changed; -ETIMEDOUT; -EINTR: a
  * signal handler ran. The word is shared between processes. */
@@ -55,8 +69,12 @@ FIPC_MUST_USE int fipc_os_lock_byte(int fd, int64_t pos);
 /* 1 when another open description than fd's holds byte `pos`, 0 when none, <0 error. */
 FIPC_MUST_USE int fipc_os_byte_is_locked(int fd, int64_t pos);
 /* Maps one page through fd so that the mapping keeps fd's description, and with
- * it its file locks, alive in this process only (MADV_DONTFORK). */
-FIPC_MUST_USE int fipc_os_pin(int fd, void **address);
+ * it its file locks, alive: in this process only (MADV_DONTFORK), or, if inherited, also
+ * in children that it forks from now on. */
+FIPC_MUST_USE int fipc_os_pin(int fd, bool inherited, void **address);
+
+/* This process, in its own pid namespace. */
+uint32_t fipc_os_pid(void);
 
 /* A word that reads 0 in every forked child, however it was forked, until the
  * child calls fipc_os_fork_token_renew(). NULL when memory is short. */

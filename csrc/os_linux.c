@@ -134,6 +134,15 @@ err_close:
     return rc;
 }
 
+int fipc_os_inode(int fd, uint64_t *inode) {
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *inode = (uint64_t)st.st_ino;
+    return 0;
+}
+
 int fipc_os_memfd_stat(int fd, uint64_t *inode, uint64_t *length, bool *sealed) {
     struct stat st;
     int seals;
@@ -355,7 +364,13 @@ int fipc_os_byte_is_locked(int fd, int64_t pos) {
 
 static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
-int fipc_os_pin(int fd, void **address) {
+uint64_t fipc_os_memory_bytes(void) {
+    long pages = sysconf(_SC_PHYS_PAGES);
+
+    return (pages > 0 ? (uint64_t)pages : 1) * page_size();
+}
+
+int fipc_os_pin(int fd, bool inherited, void **address) {
     size_t size = page_size();
     void *mapped = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
     int rc;
@@ -364,7 +379,7 @@ int fipc_os_pin(int fd, void **address) {
         return -errno;
     /* Not optional: a child that inherited the mapping would keep the lock when
      * its owner is killed. */
-    if (madvise(mapped, size, MADV_DONTFORK) < 0) {
+    if (!inherited && madvise(mapped, size, MADV_DONTFORK) < 0) {
         rc = -errno;
         goto err_unmap;
     }
@@ -375,6 +390,8 @@ err_unmap:
     munmap(mapped, size);
     return rc;
 }
+
+uint32_t fipc_os_pid(void) { return (uint32_t)getpid(); }
 
 uint64_t *fipc_os_fork_token(void) {
     static uint64_t token; /* the page's address, or 0 */

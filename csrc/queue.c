@@ -2,20 +2,17 @@
 #define _GNU_SOURCE
 #include "queue.h"
 
+#include "queue_internal.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "channel_fast.h"
+
 /* How long a call that must not block still waits for a lock: its holder needs 0.1 us
  * unless it was preempted, and a killed holder's lock is free after 50 ms. */
 #define LOCK_GRACE_NS (60 * FIPC_NS_PER_MS)
-
-static int inode_of(int fd, uint64_t *inode) {
-    uint64_t length;
-    bool sealed;
-
-    return fipc_os_memfd_stat(fd, inode, &length, &sealed);
-}
 
 static int64_t lock_deadline(int64_t deadline_ns) {
     int64_t grace_ns = fipc_os_now_ns() + LOCK_GRACE_NS;
@@ -46,6 +43,7 @@ int fipc_queue_create(const struct fipc_queue_config *config, struct fipc_queue 
     if (queue == NULL)
         return -ENOMEM;
     memset(queue, 0, sizeof(*queue));
+    queue->refs = 1;
     rc = fipc_segment_create(&queue->segment, &segment_config);
     if (rc < 0)
         goto err_free;
@@ -53,7 +51,7 @@ int fipc_queue_create(const struct fipc_queue_config *config, struct fipc_queue 
     if (rc < 0)
         goto err_segment;
     queue->doorbell_fd = rc;
-    rc = inode_of(queue->doorbell_fd, &queue->doorbell_inode);
+    rc = fipc_os_inode(queue->doorbell_fd, &queue->doorbell_inode);
     if (rc < 0)
         goto err_doorbell;
     connect_channel(queue);
@@ -75,11 +73,12 @@ int fipc_queue_open(int fd, int doorbell_fd, struct fipc_queue **out) {
     if (queue == NULL)
         return -ENOMEM;
     memset(queue, 0, sizeof(*queue));
+    queue->refs = 1;
     rc = fipc_segment_open(&queue->segment, fd, FIPC_KIND_QUEUE);
     if (rc < 0)
         goto err_free;
     queue->doorbell_fd = doorbell_fd;
-    rc = inode_of(doorbell_fd, &queue->doorbell_inode);
+    rc = fipc_os_inode(doorbell_fd, &queue->doorbell_inode);
     if (rc < 0)
         goto err_segment;
     connect_channel(queue);
@@ -96,16 +95,26 @@ err_free:
 void fipc_queue_detach(struct fipc_queue *queue) {
     uint64_t inode;
 
-    if (queue->doorbell_fd >= 0 && inode_of(queue->doorbell_fd, &inode) == 0 &&
+    if (queue->doorbell_fd >= 0 && fipc_os_inode(queue->doorbell_fd, &inode) == 0 &&
         inode == queue->doorbell_inode)
         (void)close(queue->doorbell_fd);
     queue->doorbell_fd = -1;
     queue->channel.bell_read_fd = queue->channel.bell_write_fd = -1;
+    /* The slot is not ours to count in any more. */
+    fipc_store_relaxed(&queue->channel.token, 0);
     fipc_segment_detach(&queue->segment);
 }
 
 void fipc_queue_close(struct fipc_queue *queue) {
     fipc_queue_detach(queue);
+    fipc_queue_drop(queue);
+}
+
+void fipc_queue_keep(struct fipc_queue *queue) { (void)fipc_fetch_add_relaxed(&queue->refs, 1); }
+
+void fipc_queue_drop(struct fipc_queue *queue) {
+    if (fipc_fetch_add_seqcst(&queue->refs, (uint32_t)-1) != 1)
+        return;
     fipc_segment_close(&queue->segment);
     free(queue);
 }
@@ -123,9 +132,9 @@ void fipc_queue_cancel(struct fipc_queue *queue) {
 
 /* ---- putting ---- */
 
-int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size_bytes,
-                       uint16_t tag) {
-    struct fipc_channel *channel = &queue->channel;
+/* With what is not simple in the way. */
+static int try_put_slow(struct fipc_channel *channel, const void *data, uint32_t size_bytes,
+                        uint16_t tag) {
     struct fipc_put put = {
         .data = data,
         .data_bytes = size_bytes,
@@ -134,11 +143,21 @@ int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size
         .items = 1,
         .bytes = size_bytes,
     };
-    int rc;
+
+    return fipc_channel_put(channel, &put, 0);
+}
+
+int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size_bytes,
+                       uint16_t tag) {
+    struct fipc_channel *channel = &queue->channel;
+    int rc = -EAGAIN;
 
     if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(&channel->token))))
         return -EBUSY;
-    rc = fipc_channel_put(channel, &put, 0);
+    if (fipc_likely(channel->max_bytes == UINT64_MAX))
+        rc = fipc_channel_put_fast(channel, data, size_bytes, FIPC_RECORD_INLINE, tag);
+    if (fipc_unlikely(rc < 0))
+        rc = try_put_slow(channel, data, size_bytes, tag);
     if (fipc_likely(rc == 0))
         fipc_sleepers_wake(&channel->shm->put.sleepers);
     return rc;
@@ -148,7 +167,7 @@ int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size
 static int wait_for_room(struct fipc_queue *queue, struct fipc_waiting *waiting,
                          int64_t deadline_ns) {
     struct fipc_side_shm *get = &queue->channel.shm->get;
-    uint32_t seen = fipc_load_seqcst(&get->gen);
+    uint32_t seen = fipc_load_seqcst(&get->gen), *putters = fipc_channel_putters(&queue->channel);
     int64_t until_ns;
     int rc;
 
@@ -161,7 +180,9 @@ static int wait_for_room(struct fipc_queue *queue, struct fipc_waiting *waiting,
         /* Marked and looked again. */
         waiting->mark_is_set = 0;
         until_ns = fipc_waiting_until(waiting, deadline_ns);
+        fipc_fetch_add_relaxed(putters, 1);
         rc = fipc_sleepers_wait(&get->sleepers, waiting->mark, until_ns);
+        fipc_fetch_add_relaxed(putters, -1);
         return rc == -ETIMEDOUT ? (until_ns >= deadline_ns ? 0 : -EINTR) : rc;
     }
     waiting->mark = fipc_sleepers_mark(&get->sleepers);
@@ -208,52 +229,40 @@ static int put_once(struct fipc_queue *queue, struct fipc_put *put, int64_t dead
     }
 }
 
-/* A signal handler may have forked since the call before: what the parent has in hand
- * is not the child's. */
-static void forget_if_not_ours(const struct fipc_queue *queue, struct fipc_block *block) {
-    if (block->shm != NULL && fipc_load_relaxed(&block->shm->owner) != queue->segment.owner)
-        block->shm = NULL;
+bool fipc_queue_owns(const struct fipc_queue *queue, const struct fipc_block *block) {
+    return fipc_load_relaxed(&block->shm->owner) == queue->segment.owner;
 }
 
-int fipc_queue_put(struct fipc_queue *queue, const void *data, uint64_t size_bytes, uint16_t tag,
-                   int64_t deadline_ns, struct fipc_queue_putting *putting) {
-    struct fipc_channel *channel = &queue->channel;
-    struct fipc_block_ref_shm ref;
-    struct fipc_put put = {.tag = tag, .items = 1, .bytes = size_bytes};
-    int rc = fipc_channel_enter(channel);
+int fipc_queue_put_begin(struct fipc_queue *queue, uint64_t size_bytes, int64_t deadline_ns,
+                         struct fipc_queue_putting *putting) {
+    int rc = fipc_channel_enter(&queue->channel);
 
     if (rc < 0)
         return rc;
-    forget_if_not_ours(queue, &putting->block);
-    forget_if_not_ours(queue, &putting->spare);
-    if (size_bytes > channel->max_bytes)
+    if (fipc_side_is_shut(&queue->channel.shm->put))
+        return -ESHUTDOWN;
+    if (size_bytes > queue->channel.max_bytes)
         return -E2BIG;
     if (putting->lock_deadline_ns == 0)
         putting->lock_deadline_ns = lock_deadline(deadline_ns);
-    if (size_bytes <= FIPC_INLINE_MAX) {
-        put.kind = FIPC_RECORD_INLINE;
-        put.data = data;
-        put.data_bytes = (uint32_t)size_bytes;
-    } else {
-        if (putting->block.shm == NULL) {
-            rc = fipc_block_alloc(&queue->segment, size_bytes, FIPC_BLOCK_KIND_DATA,
-                                  putting->lock_deadline_ns, &putting->block);
-            if (rc < 0) {
-                putting->block.shm = NULL;
-                return rc;
-            }
-            memcpy(putting->block.data, data, size_bytes);
-        }
-        ref = (struct fipc_block_ref_shm){putting->block.id, size_bytes};
-        put.kind = FIPC_RECORD_BLOCK;
-        put.data = &ref;
-        put.data_bytes = sizeof(ref);
-        put.block = &putting->block;
+    if (putting->spare.shm != NULL && !fipc_queue_owns(queue, &putting->spare))
+        putting->spare.shm = NULL;
+    if (putting->block_count != 0 && !fipc_queue_owns(queue, &putting->block[0])) {
+        putting->block_count = 0;
+        putting->filled = false;
+        return -EOWNERDEAD;
     }
-    rc = put_once(queue, &put, deadline_ns, putting);
+    return 0;
+}
+
+int fipc_queue_put_record(struct fipc_queue *queue, struct fipc_put *put, int64_t deadline_ns,
+                          struct fipc_queue_putting *putting) {
+    struct fipc_channel *channel = &queue->channel;
+    int rc = put_once(queue, put, deadline_ns, putting);
+
     if (rc == 0) {
-        putting->block.shm = NULL; /* the queue's now */
-        fipc_sleepers_wake(&channel->shm->put.sleepers);
+        putting->block_count = 0; /* the queue's now */
+        fipc_sleepers_wake_some(&channel->shm->put.sleepers, put->items);
         /* Having slept for room, pass the wake on if there is room for more. */
         if (putting->waiting.rounds != 0)
             fipc_sleepers_wake(&channel->shm->get.sleepers);
@@ -264,28 +273,142 @@ int fipc_queue_put(struct fipc_queue *queue, const void *data, uint64_t size_byt
     return rc;
 }
 
+static uint64_t total_bytes(const uint64_t *size_bytes, uint32_t count) {
+    uint64_t total = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        total += size_bytes[i];
+    return total;
+}
+
+int fipc_queue_prepare(struct fipc_queue *queue, const uint64_t *size_bytes, uint32_t count,
+                       int64_t deadline_ns, struct fipc_queue_putting *putting) {
+    int rc = fipc_queue_put_begin(queue, total_bytes(size_bytes, count), deadline_ns, putting);
+
+    if (rc == -EOWNERDEAD)
+        rc = 0; /* blocks of our own, then */
+    for (; rc == 0 && putting->block_count < count; putting->block_count += rc == 0)
+        rc = fipc_block_alloc(&queue->segment, size_bytes[putting->block_count],
+                              FIPC_BLOCK_KIND_DATA, putting->lock_deadline_ns,
+                              &putting->block[putting->block_count]);
+    return rc;
+}
+
+int fipc_queue_put_prepared(struct fipc_queue *queue, const uint64_t *size_bytes, const void *rest,
+                            uint32_t rest_bytes, uint16_t tag, int64_t deadline_ns,
+                            struct fipc_queue_putting *putting) {
+    struct fipc_block_ref_shm ref[FIPC_REFS_MAX];
+    uint32_t count = putting->block_count;
+    struct fipc_put put = {
+        .kind = FIPC_RECORD_BLOCK,
+        .tag = tag,
+        .items = 1,
+        .bytes = total_bytes(size_bytes, count) + rest_bytes,
+        .head = ref,
+        .head_bytes = count * (uint32_t)sizeof(ref[0]),
+        .data = rest_bytes != 0 ? rest : ref,
+        .data_bytes = rest_bytes,
+        .blocks = putting->block,
+        .block_count = count,
+    };
+    int rc = fipc_queue_put_begin(queue, put.bytes, deadline_ns, putting);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < count; i++)
+        ref[i] = (struct fipc_block_ref_shm){putting->block[i].id, count, size_bytes[i]};
+    return fipc_queue_put_record(queue, &put, deadline_ns, putting);
+}
+
+int fipc_queue_put(struct fipc_queue *queue, const void *data, uint64_t size_bytes, uint16_t tag,
+                   int64_t deadline_ns, struct fipc_queue_putting *putting) {
+    struct fipc_put put = {.kind = FIPC_RECORD_INLINE,
+                           .tag = tag,
+                           .items = 1,
+                           .bytes = size_bytes,
+                           .data = data,
+                           .data_bytes = (uint32_t)size_bytes};
+    int rc;
+
+    if (size_bytes <= FIPC_INLINE_MAX) {
+        rc = fipc_queue_put_begin(queue, size_bytes, deadline_ns, putting);
+        return rc < 0 ? rc : fipc_queue_put_record(queue, &put, deadline_ns, putting);
+    }
+    rc = fipc_queue_prepare(queue, &size_bytes, 1, deadline_ns, putting);
+    if (rc < 0)
+        return rc;
+    if (!putting->filled)
+        memcpy(putting->block[0].data, data, size_bytes);
+    putting->filled = true;
+    return fipc_queue_put_prepared(queue, &size_bytes, "", 0, tag, deadline_ns, putting);
+}
+
 void fipc_queue_put_end(struct fipc_queue *queue, struct fipc_queue_putting *putting) {
-    if (putting->block.shm != NULL)
-        fipc_block_release(&queue->segment, &putting->block);
+    for (uint32_t i = 0; i < putting->block_count; i++)
+        fipc_block_release(&queue->segment, &putting->block[i]);
     if (putting->spare.shm != NULL)
         fipc_block_release(&queue->segment, &putting->spare);
-    putting->block.shm = putting->spare.shm = NULL;
+    putting->block_count = 0;
+    putting->spare.shm = NULL;
 }
 
 /* ---- getting ---- */
 
+/* fipc_channel_get() where nothing is in the way. -EAGAIN, nothing is there; -EBUSY, not so
+ * simply: nothing has changed. */
+static int get_fast(struct fipc_queue *queue, struct fipc_got *got) {
+    struct fipc_channel *channel = &queue->channel;
+    struct fipc_channel_shm *shm = channel->shm;
+    struct fipc_record_shm header;
+    uint64_t read_pos;
+    int rc = -EBUSY;
+
+    if (fipc_unlikely(channel->max_bytes != UINT64_MAX ||
+                      fipc_lock_try(channel->segment, &shm->get.lock) < 0))
+        return -EBUSY;
+    if (fipc_likely(fipc_load_relaxed(&shm->get.flags) == 0))
+        rc = fipc_channel_get_fast(channel, FIPC_RECORD_INLINE, got->buffer, got->buffer_bytes,
+                                   &header, &read_pos);
+    if (fipc_likely(rc == 0)) {
+        got->length = header.length;
+        got->size_bytes = header.length;
+        got->kind = header.kind;
+        got->tag = header.tag;
+        fipc_store_relaxed(&queue->get_run, fipc_load_relaxed(&queue->get_run) + 1);
+        /* Where more is known to be there, the producers' line is left to them. */
+        if (read_pos == channel->seen_write_pos)
+            fipc_channel_silence_if_empty(channel, read_pos);
+    }
+    fipc_lock_release(&shm->get.lock);
+    return rc;
+}
+
+static int try_get_once(struct fipc_queue *queue, struct fipc_got *got) {
+    int rc = get_fast(queue, got);
+
+    if (rc == -EBUSY)
+        rc = fipc_channel_get(&queue->channel, got, 0);
+    if (fipc_likely(rc == 0))
+        fipc_sleepers_wake(&queue->channel.shm->get.sleepers);
+    return rc;
+}
+
 int fipc_queue_try_get(struct fipc_queue *queue, struct fipc_got *got) {
     struct fipc_channel *channel = &queue->channel;
+    const uint32_t *gen = &channel->shm->put.gen;
+    uint32_t seen = fipc_load_relaxed(gen);
     int rc;
 
     if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(&channel->token))))
         return -EBUSY;
-    got->block.shm = NULL;
-    rc = fipc_channel_get(channel, got, 0);
-    if (fipc_likely(rc == 0))
-        fipc_sleepers_wake(&channel->shm->get.sleepers);
-    else
-        got->block.shm = NULL;
+    got->block_count = 0;
+    rc = try_get_once(queue, got);
+    /* After a run of messages fipc_queue_get() makes a pause instead. */
+    if (rc == -EAGAIN && fipc_load_relaxed(&queue->get_run) < FIPC_RUN_LEAST &&
+        fipc_spin_glance(&queue->get_spin, gen, seen))
+        rc = try_get_once(queue, got);
+    if (fipc_unlikely(rc < 0))
+        got->block_count = 0;
     return rc;
 }
 
@@ -293,7 +416,7 @@ int fipc_queue_try_get(struct fipc_queue *queue, struct fipc_got *got) {
 static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
                          int64_t deadline_ns) {
     struct fipc_side_shm *put = &queue->channel.shm->put;
-    uint32_t seen = fipc_load_seqcst(&put->gen);
+    uint32_t seen = fipc_load_seqcst(&put->gen), *getters = fipc_channel_getters(&queue->channel);
     uint32_t mark;
     int64_t until_ns;
     int rc;
@@ -305,10 +428,13 @@ static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
     if (waiting->rounds == 0 && fipc_spin_while(&queue->get_spin, &put->gen, seen, deadline_ns))
         return 0;
     mark = fipc_sleepers_mark(&put->sleepers);
-    if (!fipc_channel_is_empty(&queue->channel) || fipc_load_seqcst(&queue->closing))
+    if (!fipc_channel_is_empty(&queue->channel) || fipc_side_is_shut(put) ||
+        fipc_load_seqcst(&queue->closing))
         return 0;
     until_ns = fipc_waiting_until(waiting, deadline_ns);
+    fipc_fetch_add_relaxed(getters, 1);
     rc = fipc_sleepers_wait(&put->sleepers, mark, until_ns);
+    fipc_fetch_add_relaxed(getters, -1);
     if (rc == -ETIMEDOUT) {
         fipc_arena_trim(&queue->segment);
         /* Not after the first, short slice, which may just have crossed a wake. */
@@ -321,24 +447,37 @@ static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
 
 int fipc_queue_get(struct fipc_queue *queue, struct fipc_got *got, int64_t deadline_ns,
                    struct fipc_waiting *waiting) {
+    return fipc_queue_get_either(queue, got, NULL, deadline_ns, waiting);
+}
+
+int fipc_queue_get_either(struct fipc_queue *queue, struct fipc_got *got, struct fipc_many *many,
+                          int64_t deadline_ns, struct fipc_waiting *waiting) {
     struct fipc_channel *channel = &queue->channel;
     struct fipc_channel_shm *shm = channel->shm;
     int64_t lock_deadline_ns = lock_deadline(deadline_ns);
     int rc;
 
-    got->block.shm = NULL;
+    got->block_count = 0;
+    if (deadline_ns > 0)
+        fipc_spin_lull(&queue->get_run);
     for (;;) {
         if (fipc_load_relaxed(&queue->closing))
             return -ECANCELED;
-        rc = fipc_channel_get(channel, got, lock_deadline_ns);
+        rc = many != NULL ? fipc_channel_get_many(channel, many, lock_deadline_ns)
+                          : fipc_channel_get(channel, got, lock_deadline_ns);
         if (rc == 0)
             break;
-        got->block.shm = NULL;
+        got->block_count = 0;
         if (rc == -ESTALE) {
             rc = fipc_channel_map(channel);
+        } else if (rc == -ESHUTDOWN) {
+            fipc_queue_discard_some(queue, lock_deadline_ns);
+        } else if (rc == -EAGAIN && fipc_side_is_shut(&shm->put)) {
+            /* What was put last was published before that. */
+            rc = fipc_channel_is_empty(channel) ? -ESHUTDOWN : 0;
         } else if (rc == -EAGAIN) {
             /* Whatever the token says: who died silencing it left a byte too many. */
-            if (fipc_load_relaxed(&shm->put.armed)) {
+            if (fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_ARMED) {
                 rc = fipc_channel_disarm_if_empty(channel, lock_deadline_ns);
                 if (rc < 0 && rc != -ETIMEDOUT)
                     return rc;
@@ -354,16 +493,20 @@ int fipc_queue_get(struct fipc_queue *queue, struct fipc_got *got, int64_t deadl
             return rc;
         }
     }
-    fipc_sleepers_wake(&shm->get.sleepers);
+    fipc_sleepers_wake_some(&shm->get.sleepers, many != NULL ? many->items : 1);
     if (waiting->rounds != 0 && !fipc_channel_is_empty(channel))
         fipc_sleepers_wake(&shm->put.sleepers);
     return 0;
 }
 
 void fipc_queue_release(struct fipc_queue *queue, struct fipc_got *got) {
-    if (got->block.shm != NULL)
-        fipc_block_release(&queue->segment, &got->block);
-    got->block.shm = NULL;
+    struct fipc_block block;
+    uint64_t size_bytes;
+
+    for (uint32_t i = 0; i < got->block_count; i++)
+        if (fipc_channel_got_block(&queue->channel, got, i, &block, &size_bytes) == 0)
+            fipc_block_release(&queue->segment, &block);
+    got->block_count = 0;
     fipc_arena_trim(&queue->segment);
 }
 
@@ -371,23 +514,24 @@ void fipc_queue_release(struct fipc_queue *queue, struct fipc_got *got) {
 
 uint64_t fipc_queue_unfinished(const struct fipc_queue *queue) {
     uint64_t done = fipc_load_seqcst(&queue->segment.header->done_count);
+    uint64_t tasks = fipc_queue_task_count(queue);
 
-    return fipc_side_read(&queue->channel.shm->put).count - done;
+    /* Below: given up by a shutdown after it was marked as done. */
+    return tasks > done ? tasks - done : 0;
 }
 
 int fipc_queue_task_done(struct fipc_queue *queue) {
     struct fipc_header_shm *header = queue->segment.header;
-    uint64_t done, put;
+    uint64_t done;
 
     do {
         done = fipc_load_seqcst(&header->done_count);
-        put = fipc_side_read(&queue->channel.shm->put).count;
-        if (done >= put)
+        if (done >= fipc_queue_task_count(queue))
             return -ERANGE;
     } while (!fipc_cas64_seqcst(&header->done_count, done, done + 1));
     /* step task-done is the swap above: dying before this costs join() its recheck
-     * interval. */
-    if (done + 1 == put)
+     * interval. Counted anew: a shutdown may have given up the rest. */
+    if (fipc_queue_unfinished(queue) == 0)
         fipc_sleepers_wake_all(&header->done_sleepers);
     return 0;
 }
@@ -418,7 +562,7 @@ int fipc_queue_join(struct fipc_queue *queue, int64_t deadline_ns, struct fipc_w
 
 int fipc_queue_fileno(struct fipc_queue *queue) {
     uint64_t inode;
-    int rc = inode_of(queue->doorbell_fd, &inode);
+    int rc = fipc_os_inode(queue->doorbell_fd, &inode);
 
     if (rc < 0 || inode != queue->doorbell_inode)
         return -EBADF;

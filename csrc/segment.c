@@ -20,6 +20,8 @@ static uint64_t process_epoch; /* by who renews the token */
 static uint64_t no_token_page; /* until there is one: no token is current */
 uint64_t *fipc_fork_token_page = &no_token_page;
 
+void (*fipc_before_fork)(void);
+
 static __thread const char *limit_name;
 
 const char *fipc_limit_name(void) { return limit_name ? limit_name : "memory"; }
@@ -34,6 +36,12 @@ static void lock_process(void) {
 static void unlock_process(void) {
     if (--process_depth == 0)
         (void)pthread_mutex_unlock(&process_mutex);
+}
+
+static void prepare_fork(void) {
+    lock_process();
+    if (fipc_before_fork != NULL)
+        fipc_before_fork();
 }
 
 static void renew_token(void) {
@@ -52,7 +60,7 @@ static void process_start(void) {
     if (page != NULL)
         fipc_fork_token_page = page;
     renew_token();
-    (void)pthread_atfork(lock_process, unlock_process, after_fork_in_child);
+    (void)pthread_atfork(prepare_fork, unlock_process, after_fork_in_child);
 }
 
 /* In a child whose fork ran no handlers (clone by hand): the mutex may be left locked
@@ -115,9 +123,8 @@ int fipc_segment_peek(const struct fipc_segment *segment, uint64_t offset, uint6
 }
 
 int fipc_segment_fd_is_ours(const struct fipc_segment *segment) {
-    uint64_t inode, length;
-    bool sealed;
-    int rc = fipc_os_memfd_stat(segment->fd, &inode, &length, &sealed);
+    uint64_t inode;
+    int rc = fipc_os_inode(segment->fd, &inode);
 
     return rc < 0 || inode != segment->inode ? -EBADF : 0;
 }
@@ -214,13 +221,34 @@ static void init_arena(struct fipc_segment *segment, const struct fipc_segment_c
     segment->arena->class_tail[config->ring_log2] = 1;
 }
 
+/* A random name, 16 bytes. Drawn from a pool, since asking the kernel takes 2 us; a child
+ * has the same pool as its parent, and so throws it away. */
+static int new_id(uint8_t *id) {
+    static uint8_t pool[16][16];
+    static uint32_t left;
+    static uint64_t token;
+    int rc = 0;
+
+    fipc_process_lock();
+    if (left == 0 || !fipc_token_is_current(token)) {
+        left = 0;
+        rc = fipc_os_random(pool, sizeof(pool));
+        if (rc == 0) {
+            left = sizeof(pool) / sizeof(pool[0]);
+            token = fipc_load_relaxed(fipc_fork_token_page);
+        }
+    }
+    if (rc == 0)
+        memcpy(id, pool[--left], sizeof(pool[0]));
+    fipc_process_unlock();
+    return rc;
+}
+
 int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_config *config) {
     static const char *const kinds[] = {"", "queue", "conn"};
     char name[120];
     uint64_t born_bytes = FIPC_PAGE + ((uint64_t)config->channel_count << config->ring_log2);
     const char *limit = NULL;
-    uint64_t length;
-    bool sealed;
     void *base;
     int rc;
 
@@ -232,7 +260,7 @@ int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_
         return rc;
     segment->fd = rc;
     segment->length = FIPC_OFF_SPACE + born_bytes;
-    rc = fipc_os_memfd_stat(segment->fd, &segment->inode, &length, &sealed);
+    rc = fipc_os_inode(segment->fd, &segment->inode);
     if (rc < 0)
         goto err_close;
     rc = fipc_os_reserve(segment->fd, 0, FIPC_PAGE, &limit);
@@ -249,7 +277,7 @@ int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_
     }
     segment->chunk[0] = base;
     set_places(segment);
-    rc = fipc_os_random(segment->header->id, sizeof(segment->header->id));
+    rc = new_id(segment->header->id);
     if (rc < 0)
         goto err_unmap;
     segment->header->version = FIPC_FORMAT_VERSION;
@@ -299,6 +327,11 @@ int fipc_segment_open(struct fipc_segment *segment, int fd, uint32_t kind) {
 }
 
 void fipc_segment_detach(struct fipc_segment *segment) {
+    fipc_process_lock();
+    segment->detach_due = segment->hold_count != 0;
+    fipc_process_unlock();
+    if (segment->detach_due)
+        return;
     fipc_slots_release(segment);
     if (segment->fd >= 0 && fipc_segment_fd_is_ours(segment) == 0)
         (void)close(segment->fd);

@@ -32,6 +32,13 @@ struct fipc_segment {
     uint32_t slot_gen;
     uint32_t lock_word; /* what we write into a lock that we take */
     void *slot_pin;     /* the mapping that keeps our slot's file lock */
+    /* Under the process lock: blocks that views lie over (hold.h), and whether the rest
+     * of this process is done with the segment. */
+    uint32_t hold_count;
+    bool detach_due;
+    struct fipc_shared_slot *sharing; /* while a fork is prepared */
+    bool may_own;     /* blocks may belong to our slot; set by whoever takes one, never cleared */
+    bool child_views; /* a child may view some of them, since there was no slot to share */
     /* Trimming: how long the arena has rested, as this process sees it. */
     int64_t trim_since_ns;
     uint32_t trim_allocs;
@@ -49,7 +56,8 @@ FIPC_MUST_USE int fipc_segment_create(struct fipc_segment *segment,
  * -ENOMEM; -EBADF. */
 FIPC_MUST_USE int fipc_segment_open(struct fipc_segment *segment, int fd, uint32_t kind);
 
-/* Gives the slot and the descriptor back; what is mapped can still be read. */
+/* Gives the slot and the descriptor back; what is mapped can still be read. While views
+ * hold blocks, that is put off until the last of them is gone. */
 void fipc_segment_detach(struct fipc_segment *segment);
 
 /* Gives the slot back, unmaps all, closes the descriptor if it is still ours. */
@@ -94,5 +102,7 @@ FIPC_MUST_USE int fipc_segment_enter(struct fipc_segment *segment);
  * never while a shared lock is held. Safe across fork. */
 void fipc_process_lock(void);
 void fipc_process_unlock(void);
+/* Called before each fork, with the process lock held; NULL: nothing to do. */
+extern void (*fipc_before_fork)(void);
 
 #endif

@@ -37,11 +37,30 @@ static int sweep_slot(struct fipc_segment *segment, uint32_t slot) {
     struct fipc_slot_shm *shm = &segment->slots[slot];
 
     fipc_store_release(&shm->state, FIPC_SLOT_DEAD); /* step sweep-mark */
+    if (fipc_load_relaxed(&shm->pid) != 0)
+        /* step sweep-pid: for stats() only. */
+        fipc_store_relaxed(&segment->header->last_dead_pid, fipc_load_relaxed(&shm->pid));
     return fipc_arena_sweep(segment, slot, fipc_load_acquire(&shm->gen));
 }
 
-int fipc_slots_claim(struct fipc_segment *segment) {
-    void *pin;
+/* For stats(): what the former owner did not return is lost as long as nobody says
+ * otherwise (see stats.c), and we count from there. A slot that is only inherited takes
+ * nothing, and its pid would be that of one who may live on. */
+static void start_counting(struct fipc_slot_shm *shm, bool inherited) {
+    for (int i = 0; i < 2; i++) {
+        fipc_store_relaxed(&shm->taken[i], fipc_load_relaxed(&shm->given[i]));
+        fipc_store_relaxed(&shm->getters[i], 0);
+        fipc_store_relaxed(&shm->putters[i], 0);
+    }
+    fipc_store_relaxed(&shm->pid, inherited ? 0 : fipc_os_pid());
+}
+
+struct claim {
+    uint32_t slot, gen;
+    void *pin; /* the mapping that keeps the file lock */
+};
+
+static int claim_slot(struct fipc_segment *segment, bool inherited, struct claim *claim) {
     int rc, fd;
 
     rc = fipc_segment_fd_is_ours(segment);
@@ -71,17 +90,15 @@ int fipc_slots_claim(struct fipc_segment *segment) {
                 goto out_close;
         }
         gen = gen + 1 == 0 ? 1 : gen + 1;
-        rc = fipc_os_pin(fd, &pin);
+        rc = fipc_os_pin(fd, inherited, &claim->pin);
         if (rc < 0)
             goto out_close;
         raise_slot_high(segment, slot);
+        start_counting(shm, inherited);
         fipc_store_release(&shm->gen, gen);              /* step claim-gen */
         fipc_store_release(&shm->state, FIPC_SLOT_USED); /* step claim-state */
-        segment->slot = slot;
-        segment->slot_gen = gen;
-        segment->owner = FIPC_OWNER(slot, gen);
-        segment->lock_word = (slot + 1) | ((gen & FIPC_LOCK_GEN_MASK) << FIPC_LOCK_SLOT_BITS);
-        segment->slot_pin = pin;
+        claim->slot = slot;
+        claim->gen = gen;
         rc = 0;
         goto out_close;
     }
@@ -91,11 +108,47 @@ out_close:
     return rc;
 }
 
+int fipc_slots_claim(struct fipc_segment *segment) {
+    struct claim claim;
+    int rc = claim_slot(segment, false, &claim);
+
+    if (rc < 0)
+        return rc;
+    segment->slot = claim.slot;
+    segment->slot_gen = claim.gen;
+    segment->owner = FIPC_OWNER(claim.slot, claim.gen);
+    segment->lock_word =
+        (claim.slot + 1) | ((claim.gen & FIPC_LOCK_GEN_MASK) << FIPC_LOCK_SLOT_BITS);
+    segment->slot_pin = claim.pin;
+    return 0;
+}
+
+int fipc_slots_claim_shared(struct fipc_segment *segment, uint64_t *owner, void **pin) {
+    struct claim claim;
+    int rc = claim_slot(segment, true, &claim);
+
+    if (rc < 0)
+        return rc;
+    *owner = FIPC_OWNER(claim.slot, claim.gen);
+    *pin = claim.pin;
+    return 0;
+}
+
 void fipc_slots_release(struct fipc_segment *segment) {
+    struct fipc_slot_shm *shm = &segment->slots[segment->slot];
+    int rc = 0;
+
     if (segment->slot_pin == NULL || !fipc_token_is_current(segment->fork_token))
         return;
-    /* step slot-release: what we still own would never be swept after it. */
-    fipc_store_release(&segment->slots[segment->slot].state, FIPC_SLOT_FREE);
+    /* What is still on its way to a caller was not lost: nobody was killed. */
+    for (int i = 0; i < 2; i++)
+        fipc_store_relaxed(&shm->given[i], fipc_load_relaxed(&shm->taken[i]));
+    /* Messages that were taken and not returned when their queue was closed may lie in blocks,
+     * and nobody sweeps a slot that is free. */
+    if (segment->may_own && !segment->child_views)
+        rc = fipc_arena_sweep(segment, segment->slot, segment->slot_gen);
+    (void)rc; /* what cannot be mapped now stays as it is until the segment ends */
+    fipc_store_release(&shm->state, FIPC_SLOT_FREE); /* step slot-release */
     fipc_os_unmap(segment->slot_pin, FIPC_PAGE);
     segment->slot_pin = NULL;
     segment->fork_token = 0;

@@ -10,6 +10,12 @@
  * lock_word. Under the process lock. Errors: see fipc_segment_enter(). */
 FIPC_MUST_USE int fipc_slots_claim(struct fipc_segment *segment);
 
+/* Claims one more slot, for blocks that a fork is about to share: its file lock is kept
+ * by a mapping that children inherit, so it lives as long as any of them has *pin mapped.
+ * Under the process lock. Errors: as above. */
+FIPC_MUST_USE int fipc_slots_claim_shared(struct fipc_segment *segment, uint64_t *owner,
+                                          void **pin);
+
 /* Gives this process's slot back, if it has one. */
 void fipc_slots_release(struct fipc_segment *segment);
 

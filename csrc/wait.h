@@ -14,10 +14,14 @@ struct fipc_waiting {
     uint32_t mark_is_set; /* it did, and nobody slept since */
 };
 
+/* A pause takes 10 to 40 ns. */
+#define FIPC_GLANCE_LOOKS 24
+
 /* How long spinning has paid lately, for one side of one handle. */
 struct fipc_spin {
     int32_t budget_ns;
-    uint32_t misses;
+    uint32_t misses;      /* since it last paid, or was last tried in vain */
+    uint32_t probe_every; /* 0: as at the start */
 };
 
 /* A sleepers word: who sleeps in its low bits, above them how often it was cleared.
@@ -47,12 +51,18 @@ FIPC_ALWAYS_INLINE bool fipc_sleepers_any(const uint32_t *sleepers) {
     return (fipc_load_seqcst(sleepers) & FIPC_SLEEPERS_MASK) != 0;
 }
 
-void fipc_sleepers_wake_slow(uint32_t *sleepers);
+void fipc_sleepers_wake_slow(uint32_t *sleepers, uint32_t count);
 
-/* Wakes one of them, if there are any. When to call it: see fipc_sleepers_any(). */
-FIPC_ALWAYS_INLINE void fipc_sleepers_wake(uint32_t *sleepers) {
+/* Wakes so many of them, if there are any: as many as find something to do. When to call
+ * it: see fipc_sleepers_any(). */
+FIPC_ALWAYS_INLINE void fipc_sleepers_wake_some(uint32_t *sleepers, uint32_t count) {
     if (fipc_unlikely(fipc_sleepers_any(sleepers)))
-        fipc_sleepers_wake_slow(sleepers);
+        fipc_sleepers_wake_slow(sleepers, count);
+}
+
+/* Wakes one. */
+FIPC_ALWAYS_INLINE void fipc_sleepers_wake(uint32_t *sleepers) {
+    fipc_sleepers_wake_some(sleepers, 1);
 }
 
 /* Wakes all of them; likewise. */
@@ -64,6 +74,35 @@ void fipc_sleepers_clear(uint32_t *sleepers);
  * not past deadline_ns. True when it differs. */
 bool fipc_spin_while(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,
                      int64_t deadline_ns);
+
+/* The same for a spin of the caller's own: how long it may last (0: not at all), and what
+ * came of it. */
+int32_t fipc_spin_budget(struct fipc_spin *spin);
+void fipc_spin_paid(struct fipc_spin *spin);
+void fipc_spin_missed(struct fipc_spin *spin);
+
+/* So many messages that were there already are a run. */
+#define FIPC_RUN_LEAST 2
+
+/* Messages come faster than they are taken out, and each look for the next takes the
+ * producers' line from them: so after a run of *run messages, which it ends, leaves them
+ * alone for as long as some take to be put. Without a lock of the caller's. */
+void fipc_spin_lull(uint32_t *run);
+
+/* Looks some more times whether *word still is `seen`, for half a microsecond, if spinning
+ * has paid lately: for callers that hold a lock of their own, giving which up costs as
+ * much. True when it differs. */
+FIPC_ALWAYS_INLINE bool fipc_spin_glance(const struct fipc_spin *spin, const uint32_t *word,
+                                         uint32_t seen) {
+    if (fipc_load_relaxed(&spin->budget_ns) == 0)
+        return false;
+    for (int i = 0; i < FIPC_GLANCE_LOOKS; i++) {
+        if (fipc_load_relaxed(word) != seen)
+            return true;
+        fipc_pause();
+    }
+    return false;
+}
 
 /* When the sleep of this round ends: a recheck comes after 20 ms (a signal may have
  * come just before the first sleep), then 500 ms, then every second, for a waker

@@ -27,7 +27,11 @@ _LAZY = {
     "JoinableQueue": "fastipc.queues",
     "Pipe": "fastipc.connection",
     "Queue": "fastipc.queues",
+    "ShutDown": "fastipc.queues",
     "SimpleQueue": "fastipc.queues",
+    "get_view_bytes": "fastipc._core",
+    "get_view_limit": "fastipc._core",
+    "set_view_limit": "fastipc._core",
 }
 
 # What multiprocessing exports, whatever the version: the public names of its default context.

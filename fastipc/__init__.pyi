@@ -9,6 +9,11 @@ from multiprocessing.process import (
 from queue import Empty as Empty, Full as Full
 
 from . import context as context
+from ._core import (
+    get_view_bytes as get_view_bytes,
+    get_view_limit as get_view_limit,
+    set_view_limit as set_view_limit,
+)
 from .connection import Pipe as Pipe
 from .context import (
     AuthenticationError as AuthenticationError,
@@ -18,7 +23,12 @@ from .context import (
     TimeoutError as TimeoutError,
     _default_context,
 )
-from .queues import JoinableQueue as JoinableQueue, Queue as Queue, SimpleQueue as SimpleQueue
+from .queues import (
+    JoinableQueue as JoinableQueue,
+    Queue as Queue,
+    ShutDown as ShutDown,
+    SimpleQueue as SimpleQueue,
+)
 
 __all__ = [
     "Array",
@@ -42,6 +52,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "ShutDown",
     "SimpleQueue",
     "TimeoutError",
     "Value",
@@ -54,12 +65,15 @@ __all__ = [
     "get_context",
     "get_logger",
     "get_start_method",
+    "get_view_bytes",
+    "get_view_limit",
     "log_to_stderr",
     "parent_process",
     "reducer",
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "set_view_limit",
 ]
 
 __version__: str

@@ -34,8 +34,11 @@ class AliasFinder:
         if not fullname.startswith(OURS):
             return None
         name = fullname[len(OURS) :]
+        parent = fullname.rpartition(".")[0]
         if "." not in name and _has_file(PathFinder.find_spec(fullname, path)):
             return None
+        if "." in name and getattr(sys.modules.get(parent), "__name__", None) == parent:
+            return None  # in a package of ours: one of multiprocessing's has its own name
         from importlib.util import find_spec
 
         if find_spec(STANDARD + name) is None:

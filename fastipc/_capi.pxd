@@ -6,9 +6,11 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "<errno.h>" nogil:
     enum:
         ECANCELED
+        EOWNERDEAD
         EDEADLK
         ENODATA
         EPROTO
+        ESHUTDOWN
 
 cdef extern from "_codec.h" nogil:
     enum:
@@ -17,10 +19,19 @@ cdef extern from "_codec.h" nogil:
         FASTIPC_TAG_CODED
         FASTIPC_TAG_BYTES
         FASTIPC_TAG_ASCII
+        FASTIPC_TAG_BUFFERS
 
 cdef extern from "_codec.h":
     Py_ssize_t fastipc_encode(object obj, uint8_t *buffer, Py_ssize_t size) noexcept
     object fastipc_decode(const uint8_t *data, Py_ssize_t size)
+    int fastipc_check_ascii(object str) except -1
+
+cdef extern from "_reducers.h":
+    object fastipc_reducers_new(object forking_pickler, object copyreg_table)
+
+cdef extern from "Python.h":
+    void PyObject_GC_UnTrack(void *obj)
+    const Py_buffer *PyPickleBuffer_GetBuffer(object buffer) except NULL
 
 cdef extern from "os.h" nogil:
     int64_t fipc_os_now_ns()
@@ -31,6 +42,7 @@ cdef extern from "os.h" nogil:
 cdef extern from "layout.h" nogil:
     enum:
         FIPC_INLINE_MAX
+        FIPC_REFS_MAX
         FIPC_FORMAT_VERSION
     struct fipc_header_shm:
         uint8_t id[16]
@@ -73,6 +85,7 @@ cdef extern from "arena.h" nogil:
         uint32_t queued
         uint32_t rings
         uint32_t dead
+    void fipc_block_release(fipc_segment *segment, const fipc_block *block)
     int fipc_arena_check(fipc_segment *segment, fipc_arena_census *census)
 
 cdef extern from "channel.h" nogil:
@@ -85,17 +98,60 @@ cdef extern from "channel.h" nogil:
         uint16_t tag
         fipc_block block
         uint64_t size_bytes
+        uint32_t block_count
+    enum:
+        FIPC_BATCH_BYTES
+    struct fipc_many:
+        uint8_t *buffer
+        uint64_t max_items
+        uint32_t items
+        uint32_t items_read
+    int fipc_many_peek(fipc_channel *channel, const fipc_many *many, fipc_got *got)
+    void fipc_many_step(fipc_many *many, const fipc_got *got)
+    const uint8_t *fipc_many_next_inline(fipc_many *many, uint32_t *length, uint16_t *tag)
     struct fipc_channel_census:
         uint64_t records
         uint64_t items
         uint64_t blocks
         uint64_t ring_bytes
+    uint32_t fipc_got_rest_off(const fipc_got *got)
+    int fipc_channel_got_block(const fipc_channel *channel, const fipc_got *got, uint32_t index,
+                               fipc_block *block, uint64_t *size_bytes)
     int fipc_channel_enter(fipc_channel *channel)
     bint fipc_channel_is_empty(const fipc_channel *channel)
     void fipc_channel_depth(const fipc_channel *channel, uint64_t *items, uint64_t *bytes)
+    void fipc_channel_count_given(fipc_channel *channel, uint64_t items)
+    void fipc_channel_count_given_now(fipc_channel *channel, uint64_t items)
     int fipc_channel_check(fipc_channel *channel, fipc_channel_census *census)
 
+cdef extern from "stats.h" nogil:
+    struct fipc_stats:
+        uint64_t puts
+        uint64_t gets
+        uint64_t bytes_put
+        uint64_t bytes_got
+        uint64_t items
+        uint64_t bytes
+        uint64_t items_high
+        uint64_t bytes_high
+        uint64_t lost
+        uint32_t getters
+        uint32_t putters
+        uint32_t recoveries
+        uint32_t late_wakes
+        uint32_t last_dead_pid
+    int fipc_channel_stats(fipc_channel *channel, fipc_stats *stats, int64_t deadline_ns)
+
+cdef extern from "hold.h" nogil:
+    struct fipc_hold:
+        fipc_block block
+    void fipc_hold_take(fipc_hold *hold, fipc_segment *segment, const fipc_block *block)
+    void fipc_hold_release(fipc_hold *hold)
+    uint64_t fipc_hold_bytes()
+
 cdef extern from "queue.h" nogil:
+    enum:
+        FIPC_REST_MAX
     struct fipc_queue:
         fipc_segment segment
         fipc_channel channel
@@ -107,22 +163,49 @@ cdef extern from "queue.h" nogil:
         const char *label
     struct fipc_queue_putting:
         fipc_waiting waiting
+        uint32_t block_count
+        fipc_block *block
     int fipc_queue_create(const fipc_queue_config *config, fipc_queue **out)
     int fipc_queue_open(int fd, int doorbell_fd, fipc_queue **out)
     void fipc_queue_detach(fipc_queue *queue)
     void fipc_queue_close(fipc_queue *queue)
+    void fipc_queue_keep(fipc_queue *queue)
+    void fipc_queue_drop(fipc_queue *queue)
     void fipc_queue_cancel(fipc_queue *queue)
     int fipc_queue_try_put(fipc_queue *queue, const void *data, uint32_t size, uint16_t tag)
     int fipc_queue_put(fipc_queue *queue, const void *data, uint64_t size, uint16_t tag,
                        int64_t deadline_ns, fipc_queue_putting *putting)
+    int fipc_queue_prepare(fipc_queue *queue, const uint64_t *size_bytes, uint32_t count,
+                           int64_t deadline_ns, fipc_queue_putting *putting)
+    int fipc_queue_put_prepared(fipc_queue *queue, const uint64_t *size_bytes, const void *rest,
+                                uint32_t rest_bytes, uint16_t tag, int64_t deadline_ns,
+                                fipc_queue_putting *putting)
     void fipc_queue_put_end(fipc_queue *queue, fipc_queue_putting *putting)
     int fipc_queue_try_get(fipc_queue *queue, fipc_got *got)
     int fipc_queue_get(fipc_queue *queue, fipc_got *got, int64_t deadline_ns,
                        fipc_waiting *waiting)
+    struct fipc_batch:
+        uint64_t items
+        uint64_t largest_bytes
+        uint64_t put_items
+    uint8_t *fipc_batch_room(fipc_batch *batch)
+    void fipc_batch_add(fipc_batch *batch, uint32_t size, uint16_t tag)
+    int fipc_batch_add_large(fipc_batch *batch, const void *data, uint64_t size, uint16_t tag)
+    void fipc_batch_end(fipc_queue *queue, fipc_batch *batch)
+    int fipc_queue_put_many(fipc_queue *queue, fipc_batch *batch, int64_t deadline_ns,
+                            fipc_queue_putting *putting)
+    int fipc_queue_try_put_many(fipc_queue *queue, fipc_batch *batch)
+    int fipc_queue_get_many(fipc_queue *queue, fipc_many *many, int64_t deadline_ns,
+                            fipc_waiting *waiting)
+    int fipc_queue_try_get_many(fipc_queue *queue, fipc_many *many)
     void fipc_queue_release(fipc_queue *queue, fipc_got *got)
     int fipc_queue_task_done(fipc_queue *queue)
     int fipc_queue_join(fipc_queue *queue, int64_t deadline_ns, fipc_waiting *waiting)
     uint64_t fipc_queue_unfinished(const fipc_queue *queue)
+    int fipc_queue_shutdown(fipc_queue *queue, bint immediate)
+    int fipc_queue_shut_state(const fipc_queue *queue)
+    bint fipc_queue_is_empty(const fipc_queue *queue)
+    void fipc_queue_depth(const fipc_queue *queue, uint64_t *items, uint64_t *bytes)
     int fipc_queue_fileno(fipc_queue *queue)
 
 cdef extern from "conn.h" nogil:

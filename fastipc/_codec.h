@@ -9,11 +9,12 @@
 #include <stdint.h>
 
 /* What a message's payload is (struct fipc_record_shm.tag). */
-#define FASTIPC_TAG_PICKLE 1 /* a pickle, made by send() or put() */
-#define FASTIPC_TAG_RAW 2    /* bytes of send_bytes(): recv() takes them for a pickle */
-#define FASTIPC_TAG_CODED 3  /* this codec's */
-#define FASTIPC_TAG_BYTES 4  /* one bytes object: its content */
-#define FASTIPC_TAG_ASCII 5  /* one str object, ASCII: its content */
+#define FASTIPC_TAG_PICKLE 1  /* a pickle, made by send() or put() */
+#define FASTIPC_TAG_RAW 2     /* bytes of send_bytes(): recv() takes them for a pickle */
+#define FASTIPC_TAG_CODED 3   /* this codec's */
+#define FASTIPC_TAG_BYTES 4   /* one bytes object: its content */
+#define FASTIPC_TAG_ASCII 5   /* one str object, ASCII: its content */
+#define FASTIPC_TAG_BUFFERS 6 /* a pickle whose buffers lie in blocks (_views.pxi) */
 
 /* Encodes obj into buffer: the number of bytes, or -1 when it is not for this codec
  * or does not fit (no exception is set). */
@@ -22,5 +23,9 @@ Py_ssize_t fastipc_encode(PyObject *obj, uint8_t *buffer, Py_ssize_t size);
 /* A new reference to the object that `size` bytes at `data` stand for, or NULL with
  * an exception: OSError (EBADMSG) when they stand for none, MemoryError. */
 PyObject *fastipc_decode(const uint8_t *data, Py_ssize_t size);
+
+/* Whether a str that was made for ASCII, and filled with bytes from elsewhere, is ASCII: 0,
+ * or -1 with an OSError (EBADMSG); then the str must be dropped unread. */
+int fastipc_check_ascii(PyObject *str);
 
 #endif

@@ -1,5 +1,14 @@
 # _connection.pxi - the hot methods of a pipe's end: send, recv and what they need. Pipe(),
 # wait(), plain descriptors and the pickling of an end are connection.py's.
+from cpython.bytearray cimport (
+    PyByteArray_AS_STRING,
+    PyByteArray_CheckExact,
+    PyByteArray_GET_SIZE,
+)
+from cpython.long cimport PyLong_CheckExact
+
+cimport cython
+
 from multiprocessing import BufferTooShort as _BufferTooShort
 
 # What receive() returns for a message that its sender gave up: begin with the next one.
@@ -17,12 +26,23 @@ cdef class ConnectionBase:
     cdef bint readable_
     cdef bint writable_
     cdef int inside         # calls of this process that released the GIL
+    cdef bint custom        # serializer is in the place of codec and pickle
+    cdef object serializer  # None: bytes only
     cdef object __weakref__
 
     cdef void adopt(self, fipc_conn *conn) noexcept:
         self.conn = conn
         self.readable_ = conn.readable
         self.writable_ = conn.writable
+
+    def _configure(self, serializer):
+        """How send() encodes objects and recv() decodes them."""
+        self.custom = serializer is not DEFAULT
+        self.serializer = serializer
+
+    def _options(self):
+        """What was given to _configure()."""
+        return self.serializer if self.custom else DEFAULT
 
     def _open(self, int fd, int read_fd, int write_fd, uint32_t end):
         """Attach to an end through its descriptors, which belong to this object then."""
@@ -48,17 +68,21 @@ cdef class ConnectionBase:
             raise OSError("handle is closed")
         return 0
 
-    cdef int check_readable(self) except -1:
-        self.check_closed()
-        if not self.readable_:
-            raise OSError("connection is write-only")
+    @cython.final
+    cdef inline int check_readable(self) except -1:
+        if self.closed_ or self.conn == NULL or not self.readable_:
+            self.refuse("write-only")
         return 0
 
-    cdef int check_writable(self) except -1:
-        self.check_closed()
-        if not self.writable_:
-            raise OSError("connection is read-only")
+    @cython.final
+    cdef inline int check_writable(self) except -1:
+        if self.closed_ or self.conn == NULL or not self.writable_:
+            self.refuse("read-only")
         return 0
+
+    cdef int refuse(self, str what_it_is) except -1:
+        self.check_closed()
+        raise OSError(f"connection is {what_it_is}")
 
     cdef void leave(self) noexcept:
         cdef fipc_conn *conn
@@ -67,6 +91,11 @@ cdef class ConnectionBase:
             conn = self.conn
             self.conn = NULL
             fipc_conn_close(conn)
+
+    cdef inline void count_given(self) noexcept:
+        """A message has reached its receiver, who may have closed this end meanwhile."""
+        if self.conn != NULL:
+            fipc_channel_count_given(&self.conn.in_, 1)
 
     cdef int fail(self, int rc) except -1:
         if rc == -EPIPE:
@@ -96,12 +125,39 @@ cdef class ConnectionBase:
         cdef message out
         cdef int rc
         self.check_writable()
+        if self.custom:
+            self.send_serialized(obj)
+            return
         keep = encode(obj, scratch, &out)
+        # Pickling may have closed this end.
+        self.check_writable()
         if out.size <= FIPC_INLINE_MAX:
             rc = fipc_conn_try_send(self.conn, out.data, out.size, out.tag)
             if rc == 0:
                 return
         self.send_slow(&out)
+
+    cdef int send_serialized(self, object obj) except -1:
+        """send() with a serializer of the user's."""
+        cdef uint8_t scratch[SCRATCH_BYTES]
+        cdef Py_buffer view
+        cdef message out
+        serialize(self.serializer, obj, self, &view)
+        try:
+            # The serializer may have closed this end.
+            self.check_writable()
+            out.data = view.buf
+            out.size = view.len
+            out.tag = FASTIPC_TAG_RAW
+            if out.size <= FIPC_INLINE_MAX:
+                # Under the lock no memory may be touched that could fault for long.
+                memcpy(scratch, view.buf, view.len)
+                out.data = scratch
+                if fipc_conn_try_send(self.conn, scratch, out.size, out.tag) == 0:
+                    return 0
+            return self.send_slow(&out)
+        finally:
+            PyBuffer_Release(&view)
 
     cdef int send_slow(self, message *out) except -1:
         cdef fipc_conn_sending state
@@ -142,6 +198,22 @@ cdef class ConnectionBase:
         cdef uint8_t scratch[SCRATCH_BYTES]
         cdef Py_ssize_t start, count
         self.check_writable()
+        # What lies in the object's own memory and takes no Python to find is sent from there.
+        # 64 bytes: 39 ns a call, through a buffer view 47.
+        if size is None and PyLong_CheckExact(offset):
+            if PyBytes_CheckExact(buf):
+                start = offset
+                count = PyBytes_GET_SIZE(buf) - start
+                out.data = PyBytes_AS_STRING(buf)
+            elif PyByteArray_CheckExact(buf):
+                start = offset
+                count = PyByteArray_GET_SIZE(buf) - start
+                out.data = PyByteArray_AS_STRING(buf)
+            else:
+                start = count = -1
+            if (start >= 0 and 0 <= count <= FIPC_INLINE_MAX and fipc_conn_try_send(
+                    self.conn, <const char *>out.data + start, count, FASTIPC_TAG_RAW) == 0):
+                return
         PyObject_GetBuffer(buf, &view, PyBUF_SIMPLE)
         try:
             start = offset
@@ -160,6 +232,8 @@ cdef class ConnectionBase:
             out.data = <const char *>view.buf + start
             out.size = count
             out.tag = FASTIPC_TAG_RAW
+            # Finding the buffer and the numbers may have closed this end.
+            self.check_writable()
             if count <= FIPC_INLINE_MAX:
                 if not PyBytes_CheckExact(buf):
                     # Under the lock no memory may be touched that could fault for long, as a
@@ -189,10 +263,32 @@ cdef class ConnectionBase:
         if fipc_conn_try_recv(self.conn, scratch, &size, &tag) != 0:
             data = self.receive(scratch, &size, &tag)
             if data is not None:
-                if tag == FASTIPC_TAG_BYTES:
-                    return data
-                return decode(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), tag)
-        return decode(scratch, size, tag)
+                return self.object_of(data, tag)
+        if tag == FASTIPC_TAG_CODED and not self.custom and self.conn != NULL:
+            # No code of the object's runs that could fork, close or kill.
+            fipc_channel_count_given_now(&self.conn.in_, 1)
+            return decode(scratch, size, tag)
+        return self.object_at(scratch, size, tag)
+
+    cdef object object_at(self, const void *data, uint64_t size, uint16_t tag):
+        """The object of a message, which has then reached its receiver, for stats()."""
+        try:
+            if self.custom:
+                return deserialize(self.serializer, copy_out(data, size), tag, self)
+            return decode(data, size, tag)
+        finally:
+            self.count_given()
+
+    cdef object object_of(self, bytes data, uint16_t tag):
+        """The same of a message that lies in a bytes object."""
+        try:
+            if self.custom:
+                return deserialize(self.serializer, data, tag, self)
+            if tag == FASTIPC_TAG_BYTES:
+                return data
+            return decode(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), tag)
+        finally:
+            self.count_given()
 
     def _recv_now(self):
         """Receive a message if one is there: (object,); or None.  Raises EOFError as recv()."""
@@ -211,13 +307,11 @@ cdef class ConnectionBase:
             if rc < 0:
                 self.fail(rc)
             if state.whole:
-                return (decode(scratch, state.size, state.tag),)
+                return (self.object_at(scratch, state.size, state.tag),)
             data = self.finish(&state)
             if data is GIVEN_UP:
                 return None
-            if state.tag == FASTIPC_TAG_BYTES:
-                return (data,)
-            return (decode(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), state.tag),)
+            return (self.object_of(data, state.tag),)
         finally:
             self.leave()
 
@@ -299,9 +393,12 @@ cdef class ConnectionBase:
         cdef object data = None
         if fipc_conn_try_recv(self.conn, scratch, &size, &tag) != 0:
             data = self.receive(scratch, &size, &tag)
-        if data is None:
-            data = copy_out(scratch, size)
-        return as_bytes(data, tag)
+        try:
+            if data is None:
+                data = copy_out(scratch, size)
+            return as_bytes(data, tag)
+        finally:
+            self.count_given()
 
     def recv_bytes(self, maxlength=None):
         """Receive the next message as bytes; blocks until there is one.
@@ -335,7 +432,18 @@ cdef class ConnectionBase:
         cdef uint16_t tag = 0
         cdef Py_buffer view
         cdef Py_ssize_t start
+        cdef bint received = False
         self.check_readable()
+        # As in send_bytes().
+        if PyByteArray_CheckExact(buf) and PyLong_CheckExact(offset):
+            start = offset
+            if 0 <= start <= PyByteArray_GET_SIZE(buf):
+                received = fipc_conn_try_recv(self.conn, scratch, &size, &tag) == 0
+                if (received and tag <= FASTIPC_TAG_RAW
+                        and size <= <uint64_t>(PyByteArray_GET_SIZE(buf) - start)):
+                    memcpy(PyByteArray_AS_STRING(buf) + start, scratch, size)
+                    self.count_given()
+                    return size
         try:
             PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
         except BufferError as error:
@@ -347,16 +455,26 @@ cdef class ConnectionBase:
                 raise ValueError("negative offset")
             if start > view.len:
                 raise ValueError("offset too large")
-            if fipc_conn_try_recv(self.conn, scratch, &size, &tag) == 0:
+            if not received:
+                # Finding the buffer and the number may have closed this end.
+                self.check_readable()
+                received = fipc_conn_try_recv(self.conn, scratch, &size, &tag) == 0
+            if received:
                 if tag <= FASTIPC_TAG_RAW and size <= <uint64_t>(view.len - start):
                     memcpy(<char *>view.buf + start, scratch, size)
+                    self.count_given()
                     return size
-                return self.place(as_bytes(copy_out(scratch, size), tag), &view, start)
+                return self.place(copy_out(scratch, size), tag, &view, start)
             return self.receive_into(&view, start)
         finally:
             PyBuffer_Release(&view)
 
-    cdef object place(self, bytes data, Py_buffer *view, Py_ssize_t start):
+    cdef object place(self, object message, uint16_t tag, Py_buffer *view, Py_ssize_t start):
+        cdef bytes data
+        try:
+            data = as_bytes(message, tag)
+        finally:
+            self.count_given()
         if PyBytes_GET_SIZE(data) > view.len - start:
             raise _BufferTooShort(data)
         memcpy(<char *>view.buf + start, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
@@ -374,17 +492,23 @@ cdef class ConnectionBase:
                 memset(&state, 0, sizeof(state))
                 self.begin(scratch, &state)
                 if state.whole:
+                    if (state.tag == FASTIPC_TAG_RAW
+                            and state.size <= <uint64_t>(view.len - start)):
+                        memcpy(<char *>view.buf + start, scratch, state.size)
+                        self.count_given()
+                        return state.size
                     data = copy_out(scratch, state.size)
                 elif (state.tag == FASTIPC_TAG_RAW
                         and state.size <= <uint64_t>(view.len - start)):
                     if self.fill(<char *>view.buf + start, &state):
+                        self.count_given()
                         return state.size
                     continue
                 else:
                     data = self.finish(&state)
                     if data is GIVEN_UP:
                         continue
-                return self.place(as_bytes(data, state.tag), view, start)
+                return self.place(data, state.tag, view, start)
         finally:
             self.leave()
 
@@ -452,6 +576,20 @@ cdef class ConnectionBase:
     def writable(self):
         """True if the connection can send."""
         return self.writable_
+
+    def _stats(self):
+        """(sent, received): the fields of _stats.Stats for each way that this end goes, or None."""
+        sent = received = None
+        self.check_closed()
+        self.inside += 1
+        try:
+            if self.writable_:
+                sent = channel_stats(&self.conn.out, self)
+            if self.readable_:
+                received = channel_stats(&self.conn.in_, self)
+        finally:
+            self.leave()
+        return sent, received
 
     # ---- end ----
 

@@ -31,9 +31,17 @@ from fastipc._capi cimport *
 import os as _os
 from queue import Empty, Full
 
+from fastipc._shutdown import ShutDown
+
 include "_errors.pxi"
 include "_signals.pxi"
+include "_pickler.pxi"
 include "_messages.pxi"
+include "_serializers.pxi"
+include "_views.pxi"
 include "_check.pxi"
+include "_stats.pxi"
 include "_queue.pxi"
+include "_queue_many.pxi"
+include "_queue_bytes.pxi"
 include "_connection.pxi"

@@ -32,3 +32,8 @@ cdef int64_t deadline_after(object timeout) except? -1:
         return FIPC_FOREVER
     # Rounded up: a wait must not end before its time.
     return now + <int64_t>(seconds * 1e9) + 1
+
+
+cdef int64_t deadline_of(object block, object timeout) except? -1:
+    """The deadline that `block` and `timeout` of a put or get mean."""
+    return deadline_after(timeout) if block else 0

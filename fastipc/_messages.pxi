@@ -1,10 +1,5 @@
 # _messages.pxi - objects to messages and back: the codec for small ones, pickle for the
 # rest. A message is bytes and a tag; how it travels is csrc/'s.
-import copyreg as _copyreg
-import io as _io
-import pickle as _pickle
-from multiprocessing.reduction import ForkingPickler as _ForkingPickler
-
 cdef extern from *:
     """
     #define fastipc_is_exact_ascii(o) (PyUnicode_CheckExact(o) && PyUnicode_IS_COMPACT_ASCII(o))
@@ -18,41 +13,8 @@ cdef extern from *:
 # Coded messages may be as long as an inline record.
 cdef enum:
     SCRATCH_BYTES = 4096
-    # A bytes object above this is not worth another copy into the scratch.
-    CODED_BYTES_MAX = 256
     # Copies above this release the GIL: 64 KiB take about 5 us.
     COPY_WITHOUT_GIL = 65536
-
-cdef object _Pickler = _pickle.Pickler
-cdef object _loads = _pickle.loads
-cdef object _BytesIO = _io.BytesIO
-cdef dict _dispatch_table = {}
-cdef list _dispatch_known = []
-
-
-cdef int refresh_dispatch_table() except -1:
-    """Follows what was registered with copyreg and multiprocessing.reduction since."""
-    global _dispatch_table, _dispatch_known
-    known = [*_copyreg.dispatch_table.items(), *_ForkingPickler._extra_reducers.items()]
-    if known != _dispatch_known:
-        _dispatch_table = dict(known)
-        _dispatch_known = known
-    return 0
-
-
-def dumps(obj):
-    """Return the pickle of obj, with the reducers of multiprocessing.reduction."""
-    refresh_dispatch_table()
-    file = _BytesIO()
-    pickler = _Pickler(file, 5)
-    pickler.dispatch_table = _dispatch_table
-    pickler.dump(obj)
-    return file.getvalue()
-
-
-def loads(data):
-    """Return the object that a pickle stands for."""
-    return _loads(data)
 
 
 cdef struct message:
@@ -62,27 +24,34 @@ cdef struct message:
     uint16_t tag
 
 
-cdef object encode(object obj, uint8_t *scratch, message *out):
-    """Fills out; returns the object that keeps out.data alive."""
+cdef bint encode_plain(object obj, uint8_t *scratch, message *out):
+    """Fills out without pickle, pointing into scratch or obj; False: that takes pickle."""
     cdef Py_ssize_t size = -1
-    cdef bytes pickled
-    if PyBytes_CheckExact(obj) and PyBytes_GET_SIZE(obj) > CODED_BYTES_MAX:
+    if PyBytes_CheckExact(obj):
         out.data = PyBytes_AS_STRING(obj)
         out.size = PyBytes_GET_SIZE(obj)
         out.tag = FASTIPC_TAG_BYTES
-        return obj
+        return True
     size = fastipc_encode(obj, scratch, SCRATCH_BYTES)
     if size >= 0:
         out.data = scratch
         out.size = size
         out.tag = FASTIPC_TAG_CODED
-        return None
+        return True
     if fastipc_is_exact_ascii(obj):
         out.data = fastipc_ascii_data(obj)
         out.size = PyUnicode_GET_LENGTH(obj)
         out.tag = FASTIPC_TAG_ASCII
+        return True
+    return False
+
+
+cdef object encode(object obj, uint8_t *scratch, message *out):
+    """Fills out; returns the object that keeps out.data alive."""
+    cdef bytes pickled
+    if encode_plain(obj, scratch, out):
         return obj
-    pickled = dumps(obj)
+    pickled = pickle_with_buffers(obj, None)
     out.data = PyBytes_AS_STRING(pickled)
     out.size = PyBytes_GET_SIZE(pickled)
     out.tag = FASTIPC_TAG_PICKLE
@@ -102,6 +71,20 @@ cdef bytes copy_out(const void *data, uint64_t size):
     return result
 
 
+cdef object copy_out_ascii(const void *data, uint64_t size):
+    """A str with the `size` characters at `data`."""
+    cdef object result = PyUnicode_New(size, 127)
+    cdef void *at = <void *>fastipc_ascii_data(result)
+    if size <= COPY_WITHOUT_GIL:
+        memcpy(at, data, size)
+    else:
+        with nogil:
+            memcpy(at, data, size)
+    # The copy, and not what others may write to.
+    fastipc_check_ascii(result)
+    return result
+
+
 cdef object decode(const void *data, uint64_t size, uint16_t tag):
     """The object that a message stands for; runs the object's own code when unpickling.
 
@@ -112,7 +95,20 @@ cdef object decode(const void *data, uint64_t size, uint16_t tag):
     if tag == FASTIPC_TAG_BYTES:
         return copy_out(data, size)
     if tag == FASTIPC_TAG_ASCII:
-        return copy_out(data, size).decode("ascii")
+        return copy_out_ascii(data, size)
     if tag == FASTIPC_TAG_PICKLE or tag == FASTIPC_TAG_RAW:
-        return _loads(copy_out(data, size))
+        return unpickle(copy_out(data, size), None)
     raise OSError(EBADMSG, f"a message of the unknown kind {tag}")
+
+
+def debug_encode(obj):
+    """Return (tag, bytes) of the message that put() or send() would make of obj; for tests."""
+    cdef uint8_t scratch[SCRATCH_BYTES]
+    cdef message out
+    keep = encode(obj, scratch, &out)
+    return out.tag, PyBytes_FromStringAndSize(<const char *>out.data, out.size)
+
+
+def debug_decode(uint16_t tag, bytes data):
+    """Return the object that a message stands for, or raise as get() would; for tests."""
+    return decode(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), tag)

@@ -10,7 +10,7 @@ import multiprocessing.connection as _standard
 import operator
 from multiprocessing import reduction
 
-from . import _core, _handles
+from . import _core, _handles, _serializers
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 
@@ -53,8 +53,19 @@ class Connection(_core.ConnectionBase, _standard.Connection):
     def _poll(self, timeout):
         return self.poll(timeout)
 
+    def stats(self):
+        """Return what went through the pipe in both ways; see fastipc._stats.ConnectionStats.
+
+        Costs about a microsecond for each process attached, and send() and recv() next to nothing.
+        Raises OSError once closed.
+        """
+        from ._stats import ConnectionStats, make
+
+        return ConnectionStats(*map(make, self._stats()))
+
     def __reduce__(self):
-        return _handles.reduce_handle(_rebuild_connection, self, self._handles()[3])
+        state = self._handles()[3], _serializers.packed(self._options())
+        return _handles.reduce_handle(_rebuild_connection, self, state)
 
     def __repr__(self):
         ways = {(True, True): "duplex", (True, False): "receiving", (False, True): "sending"}
@@ -91,6 +102,10 @@ class StreamConnection(Connection):
     def __init__(self, handle, readable=True, writable=True):
         _standard._ConnectionBase.__init__(self, operator.index(handle), readable, writable)
 
+    def stats(self):
+        """Raise TypeError: only the ends of a Pipe() know what went through them."""
+        raise TypeError(f"{self!r} has no stats(); the ends of a Pipe() have")
+
     def __reduce__(self):
         return _rebuild_stream, (
             reduction.DupFd(self.fileno()),
@@ -102,24 +117,30 @@ class StreamConnection(Connection):
         return f"<fastipc.{type(self).__name__} handle={self._handle} at {id(self):#x}>"
 
 
-def Pipe(duplex=True, *, label=None):
+def Pipe(duplex=True, *, label=None, serializer=_serializers.PICKLE):
     """Return the two ends of a new pipe.
 
     duplex=True: both send and receive; False: the first only receives, the second only sends.
     label: a name that is shown by repr() and in /proc, at most 63 bytes.
-    Raises OSError when there are no descriptors left, MemoryError when there is no memory.
+    serializer: what send() and recv() encode with; see fastipc.queues.Queue.
+    Raises TypeError for a serializer that is none, OSError when there are no descriptors left,
+    MemoryError when there is no memory.
     https://docs.python.org/3/library/multiprocessing.html#multiprocessing.Pipe
     """
-    return _pipe(Connection, Connection, duplex, label)
+    return _pipe(Connection, Connection, duplex, label, serializer)
 
 
-def _pipe(first_class, second_class, duplex, label):
+def _pipe(first_class, second_class, duplex, label, serializer):
     """The two ends of a new pipe, as objects of these classes."""
     from .queues import _encoded_label
 
+    _serializers.checked(serializer)
     first = _core.ConnectionBase.__new__(first_class)
     second = _core.ConnectionBase.__new__(second_class)
     _core.make_pipe(first, second, bool(duplex), _encoded_label(label))
+    if serializer is not _serializers.PICKLE:
+        first._configure(serializer)
+        second._configure(serializer)
     _handles.register(first)
     _handles.register(second)
     return first, second
@@ -170,9 +191,11 @@ def wait(object_list, timeout=None):
     return _standard.wait(object_list, timeout)
 
 
-def _rebuild_connection(cls, end, descriptors):
+def _rebuild_connection(cls, state, descriptors):
+    end, serializer = state
     connection = _core.ConnectionBase.__new__(cls)
     connection._open(*descriptors, end)
+    connection._configure(_serializers.unpacked(serializer))
     _handles.register(connection)
     return connection
 

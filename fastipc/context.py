@@ -20,6 +20,8 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
+from ._serializers import PICKLE
+
 __all__ = [
     "AuthenticationError",
     "BaseContext",
@@ -43,29 +45,45 @@ __all__ = [
 class BaseContext(_standard.BaseContext):
     """What the three start methods share; Pool and Manager get the context, and so our queues."""
 
-    def Queue(self, maxsize=0, *, max_bytes=None, label=None):
+    def Queue(self, maxsize=0, *, max_bytes=None, label=None, copy=False, serializer=PICKLE):
         """Return a queue; see fastipc.queues.Queue."""
         from .queues import Queue
 
-        return Queue(maxsize, ctx=self.get_context(), max_bytes=max_bytes, label=label)
+        return Queue(
+            maxsize,
+            ctx=self.get_context(),
+            max_bytes=max_bytes,
+            label=label,
+            copy=copy,
+            serializer=serializer,
+        )
 
-    def JoinableQueue(self, maxsize=0, *, max_bytes=None, label=None):
+    def JoinableQueue(
+        self, maxsize=0, *, max_bytes=None, label=None, copy=False, serializer=PICKLE
+    ):
         """Return a queue with task_done() and join(); see fastipc.queues.JoinableQueue."""
         from .queues import JoinableQueue
 
-        return JoinableQueue(maxsize, ctx=self.get_context(), max_bytes=max_bytes, label=label)
+        return JoinableQueue(
+            maxsize,
+            ctx=self.get_context(),
+            max_bytes=max_bytes,
+            label=label,
+            copy=copy,
+            serializer=serializer,
+        )
 
-    def SimpleQueue(self, *, label=None):
+    def SimpleQueue(self, *, label=None, serializer=PICKLE):
         """Return a queue without limits and timeouts; see fastipc.queues.SimpleQueue."""
         from .queues import SimpleQueue
 
-        return SimpleQueue(ctx=self.get_context(), label=label)
+        return SimpleQueue(ctx=self.get_context(), label=label, serializer=serializer)
 
-    def Pipe(self, duplex=True, *, label=None):
+    def Pipe(self, duplex=True, *, label=None, serializer=PICKLE):
         """Return the two ends of a pipe; see fastipc.connection.Pipe."""
         from .connection import Pipe
 
-        return Pipe(duplex, label=label)
+        return Pipe(duplex, label=label, serializer=serializer)
 
     def get_context(self, method=None):
         """Return this context, or fastipc's context for a start method."""

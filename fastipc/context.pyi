@@ -16,6 +16,7 @@ from multiprocessing.context import (
 )
 from typing import Any, Literal, overload
 
+from ._serializers import Serializer
 from .connection import Connection
 
 # Under other names, because the contexts' methods are called like the classes.
@@ -42,14 +43,32 @@ __all__ = [
 
 class BaseContext(_standard.BaseContext):
     def Queue(
-        self, maxsize: int = 0, *, max_bytes: int | None = None, label: str | None = None
+        self,
+        maxsize: int = 0,
+        *,
+        max_bytes: int | None = None,
+        label: str | None = None,
+        copy: bool = False,
+        serializer: Serializer | None = ...,
     ) -> _Queue[Any]: ...
     def JoinableQueue(
-        self, maxsize: int = 0, *, max_bytes: int | None = None, label: str | None = None
+        self,
+        maxsize: int = 0,
+        *,
+        max_bytes: int | None = None,
+        label: str | None = None,
+        copy: bool = False,
+        serializer: Serializer | None = ...,
     ) -> _JoinableQueue[Any]: ...
-    def SimpleQueue(self, *, label: str | None = None) -> _SimpleQueue[Any]: ...
+    def SimpleQueue(
+        self, *, label: str | None = None, serializer: Serializer | None = ...
+    ) -> _SimpleQueue[Any]: ...
     def Pipe(
-        self, duplex: bool = True, *, label: str | None = None
+        self,
+        duplex: bool = True,
+        *,
+        label: str | None = None,
+        serializer: Serializer | None = ...,
     ) -> tuple[Connection[Any, Any], Connection[Any, Any]]: ...
     @overload  # type: ignore[override]  # ours in the place of multiprocessing's
     def get_context(self, method: None = None) -> BaseContext: ...

@@ -212,7 +212,7 @@ static FIXTURE_UNUSED int get_message(struct fipc_queue *queue, struct inbox *in
 
 /* The bytes of the message last got. */
 static FIXTURE_UNUSED const uint8_t *message_of(const struct inbox *inbox) {
-    return inbox->got.block.shm != NULL ? inbox->got.block.data : inbox->bytes;
+    return inbox->got.block_count != 0 ? inbox->got.block.data : inbox->bytes;
 }
 
 /* Reads each byte, so that one that is not there is noticed. */

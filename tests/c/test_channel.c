@@ -37,7 +37,7 @@ static int put_once(struct fipc_channel *channel, const void *data, uint32_t siz
 static int get_once(struct fipc_channel *channel, struct inbox *inbox) {
     inbox->got.buffer = inbox->bytes;
     inbox->got.buffer_bytes = sizeof(inbox->bytes);
-    inbox->got.block.shm = NULL;
+    inbox->got.block_count = 0;
     return fipc_channel_get(channel, &inbox->got, in_ms(PATIENCE_MS));
 }
 
@@ -289,8 +289,17 @@ static void a_link_to_nowhere_is_reported(void) {
 
 static void a_block_reference_to_nowhere_is_reported(void) {
     static const struct fipc_block_ref_shm refs[] = {
-        {5, 10},        {127, 10},        {UINT32_MAX, 10}, {UINT64_MAX, 10}, {0, 10} /* a ring */,
-        {128, 1 << 20}, {128, UINT64_MAX}};
+        {5, 1, 10},
+        {127, 1, 10},
+        {UINT32_MAX, 1, 10},
+        {0, 1, 10} /* a ring */,
+        {128, 1, 1 << 20},
+        {128, 1, UINT64_MAX},
+        {128, 0, 10},
+        {128, 2, 10} /* more than the record holds */,
+        {128, FIPC_REFS_MAX + 1, 10},
+        {128, UINT32_MAX, 10},
+    };
 
     for (size_t i = 0; i < sizeof(refs) / sizeof(refs[0]); i++) {
         struct pair pair = new_pair();
@@ -300,7 +309,7 @@ static void a_block_reference_to_nowhere_is_reported(void) {
         CHECK_EQ(put_bytes(pair.queue, bytes, sizeof(bytes), 0), 0);
         memcpy(first_ring(&pair) + 8, &refs[i], sizeof(refs[i]));
         CHECK_EQ(get_message(pair.queue, &inbox, in_ms(PATIENCE_MS)), -EBADMSG);
-        CHECK(inbox.got.block.shm == NULL);
+        CHECK_EQ(inbox.got.block_count, 0);
         drop_damaged(&pair);
     }
 }

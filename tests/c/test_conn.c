@@ -264,6 +264,62 @@ static void test_large_messages_stream_through_the_ring(void) {
     drop_pipe();
 }
 
+#define STREAMED_COUNT 12
+
+static void *send_a_stream(void *conn) {
+    for (uint64_t i = 0; i < STREAMED_COUNT; i++) {
+        CHECK_EQ(send_filled(conn, UINT64_C(1) << 20, i, 1), 0);
+        CHECK_EQ(send_filled(conn, 100, i, 2), 0);
+    }
+    return NULL;
+}
+
+static void test_after_much_was_streamed_the_ring_is_larger_and_the_order_kept(void) {
+    struct fipc_arena_census census;
+    pthread_t sender;
+
+    new_pipe();
+    sender = check_thread(send_a_stream, left);
+    for (uint64_t i = 0; i < STREAMED_COUNT; i++) {
+        expect(right, UINT64_C(1) << 20, i, 1);
+        expect(right, 100, i, 2);
+    }
+    check_thread_join(sender);
+    CHECK_EQ(left->out.put_ring.size, UINT64_C(1) << FIPC_RING_STREAM_LOG2);
+    CHECK_EQ(right->in.get_ring.size, UINT64_C(1) << FIPC_RING_STREAM_LOG2);
+    /* One each way, and none that was left behind. */
+    CHECK_EQ(fipc_arena_check(&left->segment, &census), 0);
+    CHECK_EQ(census.rings, 2);
+    drop_pipe();
+}
+
+static void send_a_stream_without_room_to_grow(void *unused) {
+    struct rlimit none = {4096, 4096};
+
+    (void)unused;
+    close_end(&right);
+    CHECK_EQ(send_filled(left, 100000, 0, 0), 0); /* to the ring of steady traffic */
+    CHECK_OK(setrlimit(RLIMIT_FSIZE, &none));
+    (void)send_a_stream(left);
+    close_end(&left);
+}
+
+static void test_without_memory_for_the_larger_ring_a_stream_goes_through_the_steady_one(void) {
+    pid_t sender;
+
+    new_pipe();
+    sender = check_fork(send_a_stream_without_room_to_grow, NULL);
+    close_end(&left);
+    expect(right, 100000, 0, 0);
+    for (uint64_t i = 0; i < STREAMED_COUNT; i++) {
+        expect(right, UINT64_C(1) << 20, i, 1);
+        expect(right, 100, i, 2);
+    }
+    check_join(sender);
+    CHECK_EQ(right->in.get_ring.size, UINT64_C(1) << FIPC_RING_PIPE_LOG2);
+    drop_pipe();
+}
+
 static void send_without_room_to_grow(void *unused) {
     struct rlimit none = {4096, 4096};
 
@@ -1187,6 +1243,8 @@ int main(void) {
     CHECK_RUN(test_messages_of_small_sizes_arrive_in_order_both_ways);
     CHECK_RUN(test_many_small_messages_wait_in_the_ring_until_received);
     CHECK_RUN(test_large_messages_stream_through_the_ring);
+    CHECK_RUN(test_after_much_was_streamed_the_ring_is_larger_and_the_order_kept);
+    CHECK_RUN(test_without_memory_for_the_larger_ring_a_stream_goes_through_the_steady_one);
     CHECK_RUN(test_without_memory_for_a_larger_ring_messages_go_through_the_small_one);
     CHECK_RUN(test_a_one_way_pipe_has_two_descriptors_an_end_and_a_duplex_one_three);
     CHECK_RUN(test_an_end_opens_from_its_descriptors_and_from_nothing_else);

@@ -223,7 +223,7 @@ static void mappings_are_kept_out_of_core_dumps_and_pins_out_of_children(void) {
     int fd = new_file(PAGE);
     void *map = new_mapping(fd, PAGE), *pin;
 
-    CHECK_EQ(fipc_os_pin(fd, &pin), 0);
+    CHECK_EQ(fipc_os_pin(fd, false, &pin), 0);
     CHECK(mapping_has_flag(map, " dd"));
     CHECK(!mapping_has_flag(map, " dc"));
     CHECK(mapping_has_flag(pin, " dd"));
@@ -501,7 +501,7 @@ static void *lock_and_pin(int fd) {
 
     CHECK_OK(own);
     CHECK_EQ(fipc_os_lock_byte(own, LOCK_POS), 0);
-    CHECK_EQ(fipc_os_pin(own, &pin), 0);
+    CHECK_EQ(fipc_os_pin(own, false, &pin), 0);
     close(own);
     return pin;
 }
@@ -514,7 +514,7 @@ static void a_pin_keeps_the_lock_after_close_until_it_is_unmapped(void) {
     fipc_os_unmap(pin, PAGE);
     CHECK_EQ(fipc_os_byte_is_locked(fd, LOCK_POS), 0);
     close(fd);
-    CHECK_EQ(fipc_os_pin(fd, &pin), -EBADF);
+    CHECK_EQ(fipc_os_pin(fd, false, &pin), -EBADF);
 }
 
 struct owner {

@@ -161,7 +161,7 @@ static void a_mapping_that_children_would_inherit_is_no_pin(void) {
     new_kernel();
     fd = new_file();
     kernel.refused_advice = MADV_DONTFORK;
-    CHECK_EQ(fipc_os_pin(fd, &address), -EINVAL);
+    CHECK_EQ(fipc_os_pin(fd, false, &address), -EINVAL);
     CHECK(address == NULL);
     close(fd);
 }

@@ -188,7 +188,7 @@ static void an_empty_queue_says_so_in_time(void) {
     CHECK_EQ(get_message(queue, &inbox, 0), -ETIMEDOUT);
     CHECK_EQ(get_message(queue, &inbox, fipc_os_now_ns() - 1), -ETIMEDOUT);
     CHECK_EQ(get_message(queue, &inbox, in_ms(30)), -ETIMEDOUT);
-    CHECK(inbox.got.block.shm == NULL);
+    CHECK_EQ(inbox.got.block_count, 0);
     CHECK_EQ(queue->channel.shm->late_wakes, 0);
     check_census(queue, 0);
     fipc_queue_close(queue);
@@ -236,9 +236,12 @@ static void a_fork_in_the_middle_of_a_put_makes_two_messages_of_it(void) {
     fill(interrupted.bytes, sizeof(interrupted.bytes), (struct stamp){1, 1});
     CHECK_EQ(fipc_segment_enter(&interrupted.queue->segment), 1);
     CHECK_EQ(fipc_block_alloc(&interrupted.queue->segment, sizeof(interrupted.bytes),
-                              FIPC_BLOCK_KIND_DATA, in_ms(PATIENCE_MS), &interrupted.putting.block),
+                              FIPC_BLOCK_KIND_DATA, in_ms(PATIENCE_MS),
+                              &interrupted.putting.block[0]),
              0);
-    memcpy(interrupted.putting.block.data, interrupted.bytes, sizeof(interrupted.bytes));
+    interrupted.putting.block_count = 1;
+    interrupted.putting.filled = true;
+    memcpy(interrupted.putting.block[0].data, interrupted.bytes, sizeof(interrupted.bytes));
     check_in_child(go_on_putting, &interrupted);
     go_on_putting(&interrupted);
     check_census(interrupted.queue, 2);
@@ -246,6 +249,42 @@ static void a_fork_in_the_middle_of_a_put_makes_two_messages_of_it(void) {
     get_stamped(interrupted.queue, sizeof(interrupted.bytes), (struct stamp){1, 1});
     check_census(interrupted.queue, 0);
     fipc_queue_close(interrupted.queue);
+}
+
+/* ---- several blocks ---- */
+
+static void a_message_in_several_blocks_arrives_whole_and_gives_all_of_them_back(void) {
+    static const uint64_t sizes[] = {100, 20000, 3 * MIB};
+    static const uint8_t rest[] = "and this inline";
+    struct fipc_queue *queue = new_queue(0, 4 * MIB), *other = open_again(queue);
+    struct fipc_queue_putting putting = {0};
+    struct inbox inbox;
+
+    CHECK_EQ(fipc_queue_prepare(queue, sizes, 3, in_ms(PATIENCE_MS), &putting), 0);
+    for (uint32_t i = 0; i < 3; i++)
+        memset(putting.block[i].data, (int)(i + 1), sizes[i]);
+    CHECK_EQ(fipc_queue_put_prepared(queue, sizes, rest, sizeof(rest), 7, 0, &putting), 0);
+    fipc_queue_put_end(queue, &putting);
+    CHECK_EQ(get_message(other, &inbox, in_ms(PATIENCE_MS)), 0);
+    CHECK_EQ(inbox.got.block_count, 3);
+    CHECK_EQ(inbox.got.tag, 7);
+    CHECK_EQ(inbox.got.size_bytes, sizes[0] + sizes[1] + sizes[2] + sizeof(rest));
+    CHECK(memcmp((uint8_t *)inbox.got.buffer + fipc_got_rest_off(&inbox.got), rest, sizeof(rest)) ==
+          0);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct fipc_block block;
+        uint64_t size_bytes;
+
+        CHECK_EQ(fipc_channel_got_block(&other->channel, &inbox.got, i, &block, &size_bytes), 0);
+        CHECK_EQ(size_bytes, sizes[i]);
+        CHECK_EQ(block.shm->owner, other->segment.owner);
+        CHECK_EQ(block.data[0], i + 1);
+        CHECK_EQ(block.data[size_bytes - 1], i + 1);
+    }
+    fipc_queue_release(other, &inbox.got);
+    check_census(queue, 0);
+    fipc_queue_close(other);
+    fipc_queue_close(queue);
 }
 
 /* ---- growing and shrinking ---- */
@@ -788,6 +827,7 @@ int main(void) {
     CHECK_RUN(an_empty_queue_says_so_in_time);
     CHECK_RUN(what_a_receiver_holds_outlives_further_traffic);
     CHECK_RUN(a_fork_in_the_middle_of_a_put_makes_two_messages_of_it);
+    CHECK_RUN(a_message_in_several_blocks_arrives_whole_and_gives_all_of_them_back);
     CHECK_RUN(one_producer_and_one_consumer_lose_nothing);
     CHECK_RUN(several_producers_and_consumers_keep_each_producers_order);
     CHECK_RUN(sleepers_on_both_sides_are_woken);

@@ -104,4 +104,14 @@ DIFFERENCES = [
         "fastipc.Empty and fastipc.Full are the exceptions of module queue",
         "every user of a queue needs them",
     ),
+    Difference(
+        "large-buffers-are-views",
+        "a received array lies over shared memory, which children forked later share",
+        "a copy less for each message; copy=True gives private ones",
+    ),
+    Difference(
+        "shutdown",
+        "a queue can be shut down, as queue.Queue can from Python 3.13 on",
+        "the end of a stream needs no sentinels, one for each consumer",
+    ),
 ]

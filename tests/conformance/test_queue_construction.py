@@ -97,14 +97,30 @@ def test_fastipcs_queues_are_generic_on_every_version(impl, name):
     assert cls[int].__args__ == (int,)
 
 
-def test_a_queue_has_the_methods_of_queue_queue_but_task_done_join_and_shutdown(impl):
+def test_a_queue_has_the_methods_of_queue_queue_but_task_done_and_join(impl):
     queue = impl.Queue()
     wanted = {name for name in dir(threads_queue.Queue) if not name.startswith("_")}
     wanted -= {"task_done", "join", "shutdown"}
     for name in wanted:
         assert callable(getattr(queue, name)), name
-    for name in ("task_done", "join", "shutdown"):
+    for name in ("task_done", "join"):
         assert not hasattr(queue, name), name
+
+
+@pytest.mark.multiprocessing_only("shutdown")
+def test_multiprocessings_queue_cannot_be_shut_down(impl):
+    assert not hasattr(impl.Queue(), "shutdown")
+
+
+@pytest.mark.fastipc_only("shutdown")
+def test_fastipcs_queue_can_be_shut_down_on_every_version(impl):
+    queue = impl.Queue()
+    queue.put("last")
+    queue.shutdown()
+    assert queue.get() == "last"
+    with pytest.raises(impl.ShutDown):
+        queue.get()
+    assert impl.ShutDown is getattr(threads_queue, "ShutDown", impl.ShutDown)
 
 
 @pytest.mark.parametrize(

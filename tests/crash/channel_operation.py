@@ -19,7 +19,7 @@ from .processes import Link
 _LARGE_BYTES = 300 * 1024
 _FRAGMENTED_BYTES = 1 << 20
 FILL_COUNT = 2000
-_chooser = random.Random(20261123)  # the contents only have to differ, and to be reproducible
+chooser = random.Random(20261123)  # the contents only have to differ, and to be reproducible
 
 CATALOG = Catalog(
     {
@@ -31,9 +31,9 @@ CATALOG = Catalog(
         "f": "from the fresh process",
         "t": "behind the large message",
         "stop": "stop",
-        "large": _chooser.randbytes(_LARGE_BYTES),
-        "large2": _chooser.randbytes(_LARGE_BYTES),
-        "fragmented": _chooser.randbytes(_FRAGMENTED_BYTES),
+        "large": chooser.randbytes(_LARGE_BYTES),
+        "large2": chooser.randbytes(_LARGE_BYTES),
+        "fragmented": chooser.randbytes(_FRAGMENTED_BYTES),
         **{f"fill{i}": b"%08d" % i * 25 for i in range(FILL_COUNT)},
     }
 )

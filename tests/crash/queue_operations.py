@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import fastipc
 
 from .channel_operation import (
+    CATALOG,
     FILL_COUNT,
     ChannelOperation,
     GetOperation,
@@ -16,7 +17,7 @@ from .channel_operation import (
     WakingPut,
     value_of,
 )
-from .channels import Channel, QueueChannel, SimpleQueueChannel, check_blocks, wait_until
+from .channels import PATIENCE, Channel, QueueChannel, SimpleQueueChannel, check_blocks, wait_until
 from .harness import Laboratory
 from .operation import AFTER, BEFORE, Reports, State, Violation, during, match
 from .processes import Link
@@ -34,7 +35,7 @@ class OnBoundedQueue(ChannelOperation):
         capacity = self.channel.capacity()
         if capacity != self.maxsize:
             raise Violation(f"a Queue({self.maxsize}) holds {capacity} items")
-        return {}
+        return {"lost": self.channel.queue.stats().lost}
 
 
 class OnQueue(ChannelOperation):
@@ -114,10 +115,46 @@ class QueuePutGrowing(OnQueue, PutOperation):
         return [State(BEFORE, self.fills), State(AFTER, (*self.fills, "fill0"))]
 
 
+class QueuePutMany(OnBoundedQueue, ChannelOperation):
+    """put_many() of what goes together: all of it, small items and blocks, or nothing."""
+
+    name = "queue-put-many"
+    batch: ClassVar[tuple[str, ...]] = ("x", "large", "x1", "large2", "x2")
+
+    def act(self) -> None:
+        self.channel.queue.put_many([value_of(label) for label in self.batch], timeout=PATIENCE)
+
+    def states(self) -> Sequence[State]:
+        before = self.prefilled
+        return [State(BEFORE, before), State(AFTER, (*before, *self.batch))]
+
+
+class QueuePutManyGrowing(OnQueue, ChannelOperation):
+    """put_many() of more than a ring and a lock take: whole items, from the first on."""
+
+    name = "queue-put-many-growing"
+    batch: ClassVar[tuple[str, ...]] = tuple(f"fill{i}" for i in range(120))
+
+    def act(self) -> None:
+        self.channel.queue.put_many([value_of(label) for label in self.batch], timeout=PATIENCE)
+
+    def states(self) -> Sequence[State]:
+        counts = range(len(self.batch) + 1)
+        labels = [BEFORE, *("between" for _ in counts[1:-1]), AFTER]
+        return [State(labels[count], (*self.prefilled, *self.batch[:count])) for count in counts]
+
+
 class QueueGet(OnBoundedQueue, GetOperation):
-    """get() of a small item."""
+    """get() of a small item; what is gone is lost, unless it had just reached the caller."""
 
     name = "queue-get"
+
+    def judge(self, reports: Reports) -> str:
+        label = super().judge(reports)
+        lost = reports.fresh["lost"]
+        if lost != 0 and (label, lost) != (AFTER, 1):
+            raise Violation(f"stats() counts {lost} lost messages in the state {label}")
+        return label
 
 
 class QueueGetLarge(OnQueue, GetOperation):
@@ -125,6 +162,20 @@ class QueueGetLarge(OnQueue, GetOperation):
 
     name = "queue-get-large"
     prefilled: ClassVar[tuple[str, ...]] = ("large", "large2", "p1")
+
+
+class QueueGetMany(OnQueue, ChannelOperation):
+    """get_many() of small items and blocks; what a dead process had taken is lost with it."""
+
+    name = "queue-get-many"
+    prefilled: ClassVar[tuple[str, ...]] = ("p1", "large", "p2", "large2", "p3", "p4")
+
+    def act(self) -> None:
+        self.channel.queue.get_many(4, timeout=PATIENCE)
+
+    def states(self) -> Sequence[State]:
+        before = self.prefilled
+        return [State(BEFORE, before), State(AFTER, before[4:])]
 
 
 class QueueGetNextRing(OnQueue, ChannelOperation):
@@ -184,6 +235,132 @@ class JoinableQueueTaskDone(OnJoinableQueue, ChannelOperation):
     def states(self) -> Sequence[State]:
         labels = (BEFORE, AFTER, AFTER, AFTER)
         return [State(label, self.prefilled, 3 - done) for done, label in enumerate(labels)]
+
+
+class Shutdown(OnJoinableQueue):
+    """shutdown() of a queue that holds small and large items; each call after it tells whether
+    the queue was shut by a word in the place of an item.
+    """
+
+    prefilled: ClassVar[tuple[str, ...]] = ("p1", "large", "p2")
+    immediate: ClassVar[bool]
+
+    def act(self) -> None:
+        self.channel.queue.shutdown(self.immediate)
+
+    def put_or_learn(self, label: str) -> list[str]:
+        try:
+            self.put(label)
+        except fastipc.ShutDown:
+            return ["put refused"]
+        return []
+
+    def get_or_learn(self) -> str:
+        try:
+            return self.get()
+        except fastipc.ShutDown:
+            return "shut"
+
+    def survive(self) -> dict[str, Any]:
+        with during("put"):
+            items = self.put_or_learn("s")
+        with during("get"):
+            return {"items": [*items, self.get_or_learn()]}
+
+    def arrive(self) -> dict[str, Any]:
+        with during("put"):
+            items = self.put_or_learn("f")
+        with during("get"):
+            while not items or items[-1] not in ("f", "shut"):
+                items.append(self.get_or_learn())
+        with during("when drained"):
+            if items[-1] == "shut":
+                if not self.channel.queue.is_shutdown or self.channel.has_items():
+                    raise Violation("get() says that the queue is shut, the queue does not")
+            else:
+                self.channel.expect_empty()
+            report = {"items": items, "unfinished": self.channel.unfinished()}
+            self.channel.check()
+        return report
+
+    def judge(self, reports: Reports) -> str:
+        return match(
+            self.states(),
+            [*reports.survivor["items"], *reports.fresh["items"]],
+            reports.fresh["unfinished"],
+        )
+
+    def states(self) -> Sequence[State]:
+        refused, items = "put refused", self.prefilled
+        return [
+            State(BEFORE, (*items, "s", "f"), 5),
+            State(
+                AFTER if not self.immediate else "between",
+                (refused, items[0], refused, *items[1:], "shut"),
+                3,
+            ),
+            *([State(AFTER, (refused, "shut", refused, "shut"), 0)] if self.immediate else []),
+        ]
+
+
+class QueueShutdown(Shutdown):
+    """shutdown(): what is queued is still there for everybody."""
+
+    name = "queue-shutdown"
+    immediate = False
+
+
+class QueueShutdownNow(Shutdown):
+    """shutdown(immediate=True), up to the freeing of what was given up."""
+
+    name = "queue-shutdown-now"
+    immediate = True
+
+
+class QueueShutdownWaking(OnQueue, ChannelOperation):
+    """shutdown() while a get() sleeps, which must find out even if nobody wakes it."""
+
+    name = "queue-shutdown-waking"
+    prefilled: ClassVar[tuple[str, ...]] = ()
+    has_peer = True
+    peer_sleeps = True
+    peer_ends_first = True
+
+    def act(self) -> None:
+        self.channel.queue.shutdown()
+
+    def assist(self, link: Link) -> str:
+        try:
+            return CATALOG.label(self.channel.get(None))
+        except fastipc.ShutDown:
+            return "shut"
+
+    def survive(self) -> dict[str, Any]:
+        with during("put"):
+            try:
+                self.put("s")
+            except fastipc.ShutDown:
+                return {"shut": True}
+        return {"shut": False}
+
+    def arrive(self) -> dict[str, Any]:
+        try:
+            self.channel.get(0)
+        except fastipc.ShutDown:
+            shut = True
+        except Violation:
+            shut = False
+        else:
+            raise Violation("an item that was put once came twice")
+        self.channel.check()
+        return {"shut": shut}
+
+    def judge(self, reports: Reports) -> str:
+        found = (reports.peer, reports.survivor["shut"], reports.fresh["shut"])
+        states = {("s", False, False): BEFORE, ("shut", True, True): AFTER}
+        if found not in states:
+            raise Violation(f"sleeper, survivor and fresh process disagree: {found}")
+        return states[found]
 
 
 class SimpleQueuePut(OnSimpleQueue, PutOperation):

@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parent
 FILES = (
     "test_bad_input.py",
     "test_blocking.py",
+    "test_codec.py",
     "test_fork.py",
     "test_handles.py",
     "test_lifecycle.py",
@@ -18,6 +19,7 @@ FILES = (
     "test_no_dev_shm.py",
     "test_no_room.py",
     "test_order.py",
+    "test_pickler_reentrancy.py",
     "test_readiness.py",
     "test_reentrancy.py",
     "test_signals.py",

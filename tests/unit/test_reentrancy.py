@@ -1,5 +1,5 @@
-"""The same queue used again from inside one of its own operations: finalizers, __reduce__,
-unpickling, signal handlers.
+"""The same queue or connection used again from inside one of its own operations: finalizers,
+__reduce__, __index__, unpickling, signal handlers.
 """
 
 from __future__ import annotations
@@ -217,3 +217,35 @@ def test_a_signal_handler_may_put_while_get_is_blocked_on_the_same_queue():
         helper.result()
         signal.signal(signal.SIGUSR1, before)
     queue.close()
+
+
+class Closing:
+    """Closes a connection when it is pickled, or asked for its number."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __reduce__(self):
+        self.connection.close()
+        return int, ()
+
+    def __index__(self):
+        self.connection.close()
+        return 0
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda receiver, sender: sender.send(Closing(sender)),
+        lambda receiver, sender: sender.send_bytes(b"bytes", Closing(sender)),
+        lambda receiver, sender: sender.send_bytes(b"bytes", 0, Closing(sender)),
+        lambda receiver, sender: receiver.recv_bytes_into(bytearray(8), Closing(receiver)),
+    ],
+    ids=["send", "send_bytes offset", "send_bytes size", "recv_bytes_into"],
+)
+def test_an_argument_that_closes_the_connection_makes_the_call_fail(use):
+    receiver, sender = fastipc.Pipe(duplex=False)
+    sender.send_bytes(b"a message")
+    with receiver, sender, pytest.raises(OSError, match="handle is closed"):
+        use(receiver, sender)

@@ -18,11 +18,23 @@ assert_type(numbers.get(), int)
 assert_type(numbers.get(timeout=1.0), int)
 assert_type(numbers.get_nowait(), int)
 assert_type(numbers.qsize(), int)
+numbers.put_many(range(3))
+numbers.put_many([1, 2], block=True, timeout=0.5)
+numbers.put_many(["one"])  # type: ignore[list-item]
+numbers.put_many(1)  # type: ignore[arg-type]
+assert_type(numbers.get_many(10), list[int])
+assert_type(numbers.get_many(10, timeout=1.0), list[int])
+numbers.get_many()  # type: ignore[call-arg]
 assert_type(numbers.empty(), bool)
 assert_type(numbers.full(), bool)
 
 bounded = mp.Queue[bytes](10, max_bytes=1 << 20, label="frames")
 assert_type(bounded.get(), bytes)
+bounded.put_bytes(b"frame")
+bounded.put_bytes(memoryview(b"frame"), timeout=1)
+bounded.put_bytes("text")  # type: ignore[arg-type]
+assert_type(bounded.get_bytes(), bytes)
+assert_type(bounded.get_bytes_into(bytearray(10), 2), int)
 mp.Queue("10")  # type: ignore[arg-type]
 mp.Queue(10, 20)  # type: ignore[call-arg, arg-type]
 

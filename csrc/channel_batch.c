@@ -1,0 +1,165 @@
+/* channel_batch.c - many records under one lock: how much of a run fits, writing it, and
+ * taking the records that stand one behind the other. When, and whether there is room
+ * for the first, is channel.c's. */
+#include <string.h>
+
+#include "channel_internal.h"
+#include "record.h"
+
+/* ---- putting ---- */
+
+/* A record of a run: how many blocks it has, and what it counts against max_bytes. */
+static uint32_t count_record(const uint8_t *at, struct fipc_record_shm header,
+                             uint64_t *message_bytes) {
+    struct fipc_block_ref_shm ref;
+    uint32_t refs = 0;
+
+    *message_bytes = header.length;
+    if (header.kind != FIPC_RECORD_BLOCK)
+        return 0;
+    do {
+        memcpy(&ref, at + FIPC_RECORD_BYTES + refs * sizeof(ref), sizeof(ref));
+        *message_bytes += ref.size_bytes - sizeof(ref);
+    } while (++refs < ref.refs);
+    return refs;
+}
+
+void fipc_run_fit(struct fipc_run *run, uint64_t most_bytes, uint64_t most_items,
+                  uint64_t most_message_bytes) {
+    if (fipc_likely(run->bytes <= most_bytes && run->items <= most_items &&
+                    run->message_bytes <= most_message_bytes)) {
+        run->put_bytes = run->bytes;
+        run->put_items = run->items;
+        run->put_message_bytes = run->message_bytes;
+        run->put_blocks = run->block_count;
+        return;
+    }
+    run->put_bytes = run->put_items = run->put_message_bytes = 0;
+    run->put_blocks = 0;
+    while (run->put_bytes < run->bytes && run->put_items < most_items) {
+        const uint8_t *at = run->records + run->put_bytes;
+        struct fipc_record_shm header = fipc_record_read(at);
+        uint64_t bytes = fipc_record_bytes(header.length), message_bytes;
+        uint32_t refs = count_record(at, header, &message_bytes);
+
+        if (bytes > most_bytes - run->put_bytes ||
+            message_bytes > most_message_bytes - run->put_message_bytes)
+            break;
+        run->put_bytes += bytes;
+        run->put_items++;
+        run->put_message_bytes += message_bytes;
+        run->put_blocks += refs;
+    }
+}
+
+uint64_t fipc_run_write(const struct fipc_run *run, uint8_t *at, uint64_t pos) {
+    uint64_t block_bytes = 0;
+    uint32_t block = 0;
+
+    memcpy(at, run->records, run->put_bytes);
+    for (uint64_t off = 0; block < run->put_blocks;) {
+        struct fipc_record_shm header = fipc_record_read(run->records + off);
+        uint64_t message_bytes;
+        uint32_t refs = count_record(run->records + off, header, &message_bytes);
+
+        if (refs != 0)
+            block_bytes +=
+                message_bytes - (header.length - refs * sizeof(struct fipc_block_ref_shm));
+        while (refs-- > 0)
+            /* step put-ordinal, as in channel.c: above write_pos until the publish. */
+            fipc_store_release(&run->blocks[block++].shm->ordinal, pos + off);
+        off += fipc_record_bytes(header.length);
+    }
+    return block_bytes;
+}
+
+/* ---- getting ---- */
+
+/* Takes the blocks of the records in the buffer; cuts it off behind the last whose blocks
+ * can be taken now. What was written before that is still the queue's. */
+static int take_blocks(struct fipc_channel *channel, struct fipc_many *many) {
+    struct fipc_many from = *many;
+    struct fipc_got got;
+    uint64_t block_bytes = 0;
+    uint32_t refs = 0;
+
+    many->size_bytes = 0;
+    while (from.items_read < many->items) {
+        int rc = fipc_many_peek(channel, &from, &got);
+
+        if (rc == 0 && from.items_read != 0 && refs + got.block_count > FIPC_BATCH_REFS)
+            break;
+        if (rc == 0)
+            rc = fipc_channel_own_refs(channel, &got);
+        if (rc < 0 && from.items_read == 0)
+            return rc;
+        if (rc < 0)
+            break;
+        refs += got.block_count;
+        many->size_bytes += got.size_bytes;
+        block_bytes += fipc_got_block_bytes(&got);
+        fipc_many_step(&from, &got);
+    }
+    fipc_fetch_add_relaxed(&channel->shm->block_bytes_got, block_bytes);
+    many->bytes = from.at;
+    many->items = from.items_read;
+    return 0;
+}
+
+int fipc_many_take(struct fipc_channel *channel, struct fipc_many *many,
+                   const struct fipc_side_copy_shm *state, const uint8_t *payload) {
+    const struct fipc_ring *ring = &channel->get_ring;
+    const uint8_t *at = payload - FIPC_RECORD_BYTES;
+    uint64_t most = ring->size - ((state->pos - ring->base_pos) & (ring->size - 1));
+    bool has_blocks = false;
+
+    /* What the last look saw may be one record of many. */
+    channel->seen_write_pos = fipc_side_read_pos(&channel->shm->put);
+    if (most > channel->seen_write_pos - state->pos)
+        most = channel->seen_write_pos - state->pos;
+    if (most > FIPC_BATCH_BYTES)
+        most = FIPC_BATCH_BYTES;
+    many->bytes = many->items = 0;
+    many->size_bytes = 0;
+    while (many->items < many->max_items && many->bytes + FIPC_RECORD_BYTES <= most) {
+        struct fipc_record_shm header = fipc_record_read(at + many->bytes);
+        uint64_t bytes = fipc_record_bytes(header.length);
+
+        /* A pad or a link ends the piece; so does what is damaged, which the next look
+         * at it will say. */
+        if (bytes > most - many->bytes || header.length > FIPC_INLINE_MAX)
+            break;
+        if (header.kind == FIPC_RECORD_BLOCK)
+            has_blocks = true;
+        else if (header.kind != FIPC_RECORD_INLINE)
+            break;
+        many->bytes += (uint32_t)bytes;
+        many->items++;
+        many->size_bytes += header.length;
+    }
+    if (many->items == 0)
+        return -EBADMSG;
+    memcpy(many->buffer, at, many->bytes);
+    return fipc_unlikely(has_blocks) ? take_blocks(channel, many) : 0;
+}
+
+int fipc_many_peek(struct fipc_channel *channel, const struct fipc_many *many,
+                   struct fipc_got *got) {
+    struct fipc_record_shm header;
+
+    if (many->items_read >= many->items)
+        return -EAGAIN;
+    /* Counted under the lock in shared memory; what was copied from there decides. */
+    if (many->bytes - many->at < FIPC_RECORD_BYTES)
+        return -EBADMSG;
+    header = fipc_record_read(many->buffer + many->at);
+    if (fipc_record_bytes(header.length) > many->bytes - many->at)
+        return -EBADMSG;
+    got->buffer = many->buffer + many->at + FIPC_RECORD_BYTES;
+    got->buffer_bytes = got->length = header.length;
+    got->kind = header.kind;
+    got->tag = header.tag;
+    got->size_bytes = header.length;
+    got->block_count = 0;
+    return header.kind == FIPC_RECORD_BLOCK ? fipc_channel_read_refs(channel, got) : 0;
+}

@@ -1,0 +1,156 @@
+# _queue_bytes.pxi - put_bytes(), get_bytes() and get_bytes_into() of the queues: for who does
+# his own encoding. What a message's bytes are for get() is _messages.pxi's.
+
+cdef object put_raw(QueueBase self, object buf, int64_t deadline):
+    """QueueBase.put_bytes()."""
+    cdef Py_buffer view
+    try:
+        PyObject_GetBuffer(buf, &view, PyBUF_SIMPLE)
+    except BufferError as error:
+        raise BufferError(
+            f"put_bytes() needs a C-contiguous buffer: {error}; pass bytes(...) of it, which copies"
+        ) from None
+    try:
+        self.put_data(view.buf, view.len, PyBytes_CheckExact(buf), deadline)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef bytes block_bytes(QueueBase self, fipc_got *got):
+    """The bytes of a message in blocks, as multiprocessing would have sent it."""
+    cdef bytes data
+    self.used = True
+    if got.tag == FASTIPC_TAG_BUFFERS:
+        held = take_held(self.queue, got)
+        if self.custom:
+            check_tag(got.tag, self)
+        return dumps(self.decode_buffers(got, held, False))
+    # Counted in: a close() in another thread must not take the block away meanwhile.
+    self.inside += 1
+    try:
+        data = copy_out(got.block.data, got.size_bytes)
+        release_block(self, got)
+    except MemoryError:
+        self.put_aside(got, None)
+        raise
+    finally:
+        self.leave()
+    return as_bytes(data, got.tag)
+
+
+cdef bytes bytes_of(QueueBase self, object obj):
+    """The bytes of the message that an object was made of."""
+    if not self.custom:
+        return dumps(obj)
+    return bytes(obj if self.serializer is None else self.serializer.dumps(obj))
+
+
+cdef void release_block(QueueBase self, fipc_got *got) noexcept:
+    self.inside += 1
+    with nogil:
+        fipc_queue_release(self.queue, got)
+    self.leave()
+
+
+cdef bytes unstash_bytes(QueueBase self):
+    cdef StashedMessage stashed
+    cdef TakenBatch taken
+    first = self.stash[0]
+    if isinstance(first, StashedMessage):
+        stashed = first
+        if stashed.before:
+            return bytes_of(self, stashed.before.pop(0))
+        del self.stash[0]
+        try:
+            if stashed.held is not None and self.custom:
+                check_tag(stashed.got.tag, self)
+                return bytes(view_of(stashed.held[0], 0, (<Held>stashed.held[0]).size_bytes))
+            if stashed.held is not None:
+                return dumps(self.decode_buffers(&stashed.got, stashed.held, False))
+            return block_bytes(self, &stashed.got)
+        finally:
+            self.count_given(1)
+    taken = first
+    if taken.made:
+        return bytes_of(self, unstash_object(self, taken, False))
+    drop_before_last(self, taken)
+    try:
+        return next_message(self, taken)
+    finally:
+        self.count_given(1)
+
+
+cdef bytes get_raw(QueueBase self, int64_t deadline):
+    """QueueBase.get_bytes()."""
+    cdef uint8_t scratch[SCRATCH_BYTES]
+    cdef fipc_got got
+    if self.stash:
+        return unstash_bytes(self)
+    got.buffer = scratch
+    got.buffer_bytes = SCRATCH_BYTES
+    if fipc_queue_try_get(self.queue, &got) != 0:
+        self.get_slow(&got, deadline)
+    return raw_of(self, &got)
+
+
+cdef bytes raw_of(QueueBase self, fipc_got *got):
+    """The bytes of a message that was taken, which has then reached its caller, for stats()."""
+    try:
+        if got.block_count == 0:
+            return as_bytes(copy_out(got.buffer, got.size_bytes), got.tag)
+        return block_bytes(self, got)
+    finally:
+        self.count_given(1)
+
+
+cdef object get_raw_into(QueueBase self, object buf, object offset, int64_t deadline):
+    """QueueBase.get_bytes_into()."""
+    cdef uint8_t scratch[SCRATCH_BYTES]
+    cdef fipc_got got
+    cdef Py_buffer view
+    cdef Py_ssize_t start
+    cdef const void *data
+    cdef char *at
+    try:
+        PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
+    except BufferError as error:
+        # Before anything is taken: the message stays.
+        raise TypeError(
+            f"get_bytes_into() needs a writable C-contiguous buffer: {error}"
+        ) from None
+    try:
+        start = offset
+        if start < 0:
+            raise ValueError("negative offset")
+        if start > view.len:
+            raise ValueError("offset too large")
+        if self.stash:
+            return place_bytes(unstash_bytes(self), &view, start)
+        got.buffer = scratch
+        got.buffer_bytes = SCRATCH_BYTES
+        if fipc_queue_try_get(self.queue, &got) != 0:
+            self.get_slow(&got, deadline)
+        if got.tag > FASTIPC_TAG_RAW or got.size_bytes > <uint64_t>(view.len - start):
+            return place_bytes(raw_of(self, &got), &view, start)
+        at = <char *>view.buf + start
+        if got.block_count == 0:
+            memcpy(at, scratch, got.size_bytes)
+        else:
+            data = got.block.data
+            # Counted in, as in block_bytes().
+            self.inside += 1
+            with nogil:
+                memcpy(at, data, got.size_bytes)
+                fipc_queue_release(self.queue, &got)
+            self.leave()
+        self.count_given(1)
+        return got.size_bytes
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef object place_bytes(bytes data, Py_buffer *view, Py_ssize_t start):
+    if PyBytes_GET_SIZE(data) > view.len - start:
+        raise _BufferTooShort(data)
+    memcpy(<char *>view.buf + start, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return PyBytes_GET_SIZE(data)

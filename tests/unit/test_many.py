@@ -1,0 +1,553 @@
+"""put_many() and get_many(): many items under one lock, in their order, and none of them lost."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from queue import Empty, Full
+
+import pytest
+
+import fastipc
+from fastipc import _core
+from tests.support import PATIENCE_S, Background, until_asleep
+from tests.unit import targets
+
+KINDS = [fastipc.Queue, fastipc.JoinableQueue]
+MIXED = [
+    1,
+    "text",
+    b"b" * 5000,
+    None,
+    {"key": [1.5, (2, 3)]},
+    b"",
+    targets.Tagged,
+    b"c" * (1 << 20),
+    "long " * 2000,
+    list(range(10000)),
+    (),
+]
+
+
+@pytest.fixture(params=KINDS, ids=["Queue", "JoinableQueue"])
+def queue(request):
+    """An unbounded queue of each kind."""
+    made = request.param()
+    yield made
+    _core.debug_check(made)
+    made.close()
+
+
+def drained(queue, at_once=7):
+    """Everything that is queued, a few at a time."""
+    items = []
+    while not queue.empty():
+        some = queue.get_many(at_once)
+        assert 1 <= len(some) <= at_once
+        items += some
+    return items
+
+
+def test_items_arrive_in_their_order_whatever_they_are(queue):
+    queue.put_many(MIXED)
+    assert queue.qsize() == len(MIXED)
+    assert queue.get_many(100) == MIXED
+    queue.put_many(MIXED * 20)
+    assert drained(queue) == MIXED * 20
+
+
+class Framed:
+    """A serializer of the user's: bytes in a frame."""
+
+    def dumps(self, obj):
+        return b"<" + obj + b">"
+
+    def loads(self, data):
+        framed = bytes(data)
+        assert framed[:1] + framed[-1:] == b"<>"
+        return framed[1:-1]
+
+
+@pytest.mark.parametrize("serializer", [Framed(), None], ids=["own", "bytes only"])
+def test_a_batch_is_encoded_by_the_serializer_of_its_queue(serializer):
+    queue = fastipc.Queue(serializer=serializer)
+    items = [b"", b"small", b"m" * 4000, b"l" * 100_000, b"last"]
+    queue.put_many(items)
+    assert queue.get() == b""
+    assert queue.get_many(10) == items[1:]
+    with pytest.raises(TypeError) as caught:
+        queue.put_many([b"fine", 5])
+    assert caught.value.item_index == 1
+    assert queue.empty()
+    queue.close()
+
+
+def test_a_queue_for_bytes_only_does_not_unpickle_in_batches():
+    queue = fastipc.Queue(serializer=None)
+    queue.put_many([pickle.dumps(targets.RaisesOnLoad())] * 3)
+    assert queue.get_many(3) == [pickle.dumps(targets.RaisesOnLoad())] * 3
+    queue.close()
+
+
+class Buffered:
+    """Holds bytes that pickle sends beside its stream."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce_ex__(self, protocol):
+        return Buffered, (pickle.PickleBuffer(self.data),)
+
+
+@pytest.mark.parametrize("copy", [None, True])
+def test_large_buffers_travel_in_batches_and_can_be_copied(queue, copy):
+    sent = [Buffered(bytearray([number]) * size) for number, size in enumerate([10, 3000, 200_000])]
+    queue.put_many([1, *sent, 2])
+    first, *received, last = queue.get_many(10, copy=copy)
+    assert (first, last) == (1, 2)
+    assert [bytes(item.data) for item in received] == [bytes(item.data) for item in sent]
+    del received
+
+
+def test_single_items_and_batches_mix(queue):
+    queue.put("first")
+    queue.put_many(["second", "third"])
+    queue.put("fourth")
+    assert queue.get() == "first"
+    assert queue.get_many(2) == ["second", "third"]
+    assert queue.get_many(2) == ["fourth"]
+
+
+def test_a_batch_of_a_hundred_thousand_passes_through_growing_rings(queue):
+    numbers = list(range(100_000))
+    queue.put_many(numbers)
+    assert queue.get_many(sys.maxsize) == numbers
+    assert queue.empty()
+
+
+def test_any_iterable_is_read_to_its_end_before_anything_is_put(queue):
+    def items() -> Iterator[int]:
+        for number in range(3):
+            assert queue.empty()
+            yield number
+
+    queue.put_many(items())
+    assert queue.get_many(10) == [0, 1, 2]
+    queue.put_many([])
+    queue.put_many({"a": 1, "b": 2})
+    assert queue.get_many(10) == ["a", "b"]
+
+    def failing() -> Iterator[int]:
+        yield 1
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError):
+        queue.put_many(failing())
+    with pytest.raises(TypeError):
+        queue.put_many(5)
+    assert queue.empty()
+
+
+def test_get_many_waits_for_the_first_item_only(queue):
+    with pytest.raises(Empty):
+        queue.get_many(5, block=False)
+    with pytest.raises(Empty):
+        queue.get_many(5, timeout=0.01)
+    call = Background(queue.get_many, 5)
+    call.until_blocked()
+    queue.put("alone")
+    assert call.result() == ["alone"]
+
+
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_get_many_of_nothing_is_refused(queue, wrong):
+    with pytest.raises(ValueError, match="max_items must be at least 1"):
+        queue.get_many(wrong)
+
+
+def test_get_many_wants_a_whole_number(queue):
+    with pytest.raises(TypeError):
+        queue.get_many(1.5)
+
+
+def test_task_done_counts_each_item():
+    queue = fastipc.JoinableQueue()
+    queue.put_many(range(10))
+    queue.get_many(10)
+    for _ in range(10):
+        queue.task_done()
+    queue.join()
+    with pytest.raises(ValueError, match="too many times"):
+        queue.task_done()
+    queue.close()
+
+
+def test_a_batch_larger_than_maxsize_goes_in_parts():
+    queue = fastipc.Queue(3)
+    call = Background(queue.put_many, range(10))
+    call.until_blocked()
+    assert queue.qsize() == 3
+    got = []
+    while len(got) < 10:
+        got += queue.get_many(2)
+    call.result()
+    assert got == list(range(10))
+    queue.close()
+
+
+def test_full_says_how_many_were_put():
+    queue = fastipc.Queue(3)
+    with pytest.raises(Full, match="3 of 5 items were put") as caught:
+        queue.put_many("abcde", block=False)
+    assert caught.value.put_count == 3
+    with pytest.raises(Full) as caught:
+        queue.put_many("x", timeout=0.01)
+    assert caught.value.put_count == 0
+    assert drained(queue) == ["a", "b", "c"]
+    queue.close()
+
+
+def test_max_bytes_holds_for_batches():
+    queue = fastipc.Queue(max_bytes=10_000)
+    with pytest.raises(Full) as caught:
+        queue.put_many([b"a" * 4000] * 5, block=False)
+    assert caught.value.put_count == 2
+    with pytest.raises(ValueError, match="can never fit") as refused:
+        queue.put_many([b"b", b"c" * 10_001])
+    assert refused.value.put_count == 0
+    assert drained(queue) == [b"a" * 4000] * 2
+    queue.close()
+
+
+def unpicklable():
+    """An object that pickle refuses."""
+    return threading.Lock()
+
+
+def test_an_unpicklable_item_puts_nothing_and_says_which_it_was(queue):
+    with pytest.raises(TypeError, match="pickle") as caught:
+        queue.put_many([0, b"large" * 5000, unpicklable(), 3])
+    assert queue.empty()
+    assert caught.value.item_index == 2
+    assert caught.value.put_count == 0
+    notes = getattr(caught.value, "__notes__", caught.value.args)
+    assert "item 2 of those given to put_many()" in notes[0]
+    queue.put_many([1, 2])
+    assert queue.get_many(5) == [1, 2]
+
+
+class Hooked(fastipc.queues.Queue):
+    """Deals with what cannot be pickled, as a subclass of multiprocessing's may."""
+
+    def _on_queue_feeder_error(self, error, item):
+        self.refused = item
+
+
+def test_a_subclass_that_deals_with_unpicklable_items_has_the_others_put():
+    queue = Hooked(2)
+    lock = unpicklable()
+    queue.put_many([lock, "a", "b"])
+    assert queue.refused is lock
+    assert queue.get_many(5) == ["a", "b"]
+    with pytest.raises(Full) as caught:
+        queue.put_many(["a", lock, "b", lock, "c"], block=False)
+    assert caught.value.put_count == 4
+    queue.close()
+
+
+def test_what_cannot_be_unpickled_is_gone_and_its_neighbours_are_kept(queue):
+    large = b"l" * 100_000
+    queue.put_many([1, large, targets.RaisesOnLoad(), 4, large, 6])
+    with pytest.raises(ValueError, match="refuses to be unpickled"):
+        queue.get_many(100)
+    assert queue.qsize() == 5
+    assert not queue.empty()
+    queue.put(7)
+    assert queue.get() == 1
+    assert queue.get_many(2) == [large, 4]
+    assert queue.get_bytes() == pickle.dumps(large, 5)
+    assert queue.get_many(9) == [6]
+    assert queue.get_many(9) == [7]
+    assert queue.qsize() == 0
+
+
+def test_one_bad_item_after_another_is_reported_and_the_rest_kept(queue):
+    queue.put_many([1, targets.RaisesOnLoad(), targets.RaisesOnLoad(), 4])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="refuses to be unpickled"):
+            queue.get_many(100)
+    assert queue.get_many(100) == [1, 4]
+
+
+def test_a_forked_child_does_not_have_what_its_parent_has_kept():
+    queue = fastipc.Queue()
+    queue.put_many([1, targets.RaisesOnLoad(), 3])
+    with pytest.raises(ValueError, match="refuses"):
+        queue.get_many(10)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = 0 if queue.empty() and queue.qsize() == 0 else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert queue.get_many(10) == [1, 3]
+    queue.close()
+
+
+class Interrupt(Exception):
+    """What the handler raises."""
+
+
+@pytest.fixture
+def raising():
+    """SIGUSR1 raises Interrupt in the main thread."""
+
+    def handler(number, frame):
+        raise Interrupt
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def signal_main_thread_in_its_call():
+    until_asleep(threading.main_thread().native_id)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+
+def test_an_exception_from_a_handler_ends_put_many_and_says_how_many_were_put(raising):
+    queue = fastipc.Queue(2)
+    helper = Background(signal_main_thread_in_its_call)
+    with pytest.raises(Interrupt) as caught:
+        queue.put_many([b"large" * 10_000] * 5, timeout=PATIENCE_S)
+    helper.result()
+    assert caught.value.put_count == 2
+    assert drained(queue) == [b"large" * 10_000] * 2
+    _core.debug_check(queue)
+    queue.close()
+
+
+def test_an_exception_from_a_handler_ends_get_many_and_loses_nothing(raising):
+    queue = fastipc.Queue()
+    helper = Background(signal_main_thread_in_its_call)
+    with pytest.raises(Interrupt):
+        queue.get_many(5, timeout=PATIENCE_S)
+    helper.result()
+    queue.put_many([1, 2])
+    assert queue.get_many(5) == [1, 2]
+    queue.close()
+
+
+class SignalsOnLoad:
+    """Its unpickling is met by a signal."""
+
+    def __reduce__(self):
+        return signal.raise_signal, (signal.SIGUSR1,)
+
+
+def test_a_handler_that_raises_while_objects_are_made_leaves_the_others_for_the_next_call(raising):
+    queue = fastipc.Queue()
+    queue.put_many([1, 2, SignalsOnLoad(), 4, b"l" * 10_000])
+    with pytest.raises(Interrupt):
+        # The handler runs when the interpreter next looks: at the latest here.
+        queue.get_many(5)
+        raise AssertionError("the handler has not run")
+    found = drained(queue)
+    assert [item for item in found if item is not None] == [1, 2, 4, b"l" * 10_000]
+    queue.close()
+
+
+class PutsOnPickle:
+    """Uses the queue while it is being pickled and unpickled."""
+
+    queue: fastipc.queues.Queue | None = None
+
+    def __reduce__(self):
+        self.queue.put_many(["from within", 1])
+        return put_and_get, ()
+
+
+def put_and_get():
+    """What unpickling the above does."""
+    PutsOnPickle.queue.put_many(["from loading"])
+    return PutsOnPickle.queue.get_many(1)[0]
+
+
+def test_items_may_use_the_queue_while_they_are_pickled_and_unpickled(queue, monkeypatch):
+    monkeypatch.setattr(PutsOnPickle, "queue", queue)
+    queue.put_many([0, PutsOnPickle(), 9])
+    assert queue.get_many(2) == ["from within", 1]
+    assert queue.get_many(3) == [0, "from loading", 9]
+
+
+class ClosesOnPickle:
+    """Closes the queue while it is being pickled."""
+
+    def __init__(self, queue):
+        self.queue = queue
+
+    def __reduce__(self):
+        self.queue.close()
+        return str, ()
+
+
+def test_a_closed_queue_is_refused():
+    queue = fastipc.Queue()
+    with pytest.raises(ValueError, match="is closed"):
+        queue.put_many([1, ClosesOnPickle(queue), 2])
+    with pytest.raises(ValueError, match="is closed"):
+        queue.put_many([1])
+    with pytest.raises(ValueError, match="is closed"):
+        queue.get_many(1)
+
+
+def test_closing_ends_a_blocked_call():
+    queue = fastipc.Queue(1)
+    call = Background(queue.put_many, [b"x" * 10_000] * 3)
+    call.until_blocked()
+    queue.close()
+    with pytest.raises(ValueError, match="is closed"):
+        call.result()
+    queue = fastipc.Queue()
+    call = Background(queue.get_many, 3)
+    call.until_blocked()
+    queue.close()
+    with pytest.raises(ValueError, match="is closed"):
+        call.result()
+
+
+@pytest.mark.parametrize("maxsize", [0, 20])
+def test_batches_of_several_processes_arrive_once_and_in_the_order_of_each(ctx, children, maxsize):
+    queue, results = ctx.Queue(maxsize), ctx.Queue()
+    producers = [children(targets.put_batches, queue, who, 3000) for who in range(2)]
+    consumers = children(targets.take_batches, queue, results, count=2)
+    for group in producers:
+        group.join()
+    queue.put(None)
+    consumers.join()
+    assert results.get() + results.get() == 6000
+    assert queue.get_many(5) == [None]
+    for one in (queue, results):
+        one.close()
+
+
+def test_without_memory_the_rest_of_a_batch_is_not_put_and_the_error_says_how_many_were(
+    run_program,
+):
+    run_program(
+        """
+        import resource
+        import fastipc
+        from fastipc import _core
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 2**20, 16 * 2**20))
+        queue = fastipc.Queue()
+        items = [number.to_bytes(8, "little") * 2**16 for number in range(100)]
+        for _ in range(2):
+            try:
+                queue.put_many(items)
+            except MemoryError as error:
+                count = error.put_count
+                assert "RLIMIT_FSIZE" in str(error), error
+            assert 5 < count < 32, count
+            assert queue.qsize() == count
+            got = []
+            while not queue.empty():
+                got += queue.get_many(7)
+            assert got == items[:count]
+            assert _core.debug_check(queue)["owned"] == 0
+        queue.put_many(["usable"])
+        assert queue.get_many(5) == ["usable"]
+        """
+    )
+
+
+def test_get_many_without_memory_for_an_item_loses_nothing(run_program):
+    run_program(
+        """
+        import resource
+        import fastipc
+
+        queue = fastipc.Queue()
+        large = b"l" * 2**27
+        queue.put_many([1, large, 3])
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, before[1]))
+        for _ in range(2):
+            try:
+                queue.get_many(10)
+            except MemoryError:
+                assert queue.qsize() == 3
+            else:
+                raise AssertionError("there was enough memory")
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        assert queue.get_many(10) == [1, large, 3]
+        assert queue.empty()
+        """
+    )
+
+
+class Number:
+    """A serializer that refuses 2."""
+
+    def dumps(self, obj):
+        return str(obj).encode()
+
+    def loads(self, data):
+        if bytes(data) == b"2":
+            raise LookupError("on purpose")
+        return int(bytes(data))
+
+
+def test_bytes_of_what_a_failed_get_many_left_are_the_serializers():
+    queue = fastipc.Queue(serializer=Number())
+    queue.put_many([1, 2, 3])
+    with pytest.raises(LookupError):
+        queue.get_many(3)
+    assert [queue.get_bytes(), queue.get_bytes()] == [b"1", b"3"]
+    assert queue.empty() and queue.qsize() == 0
+    queue.close()
+
+
+def refuse(*_):
+    raise LookupError("on purpose")
+
+
+class Refused:
+    """Cannot be rebuilt; with a size, its buffer travels in a block."""
+
+    def __init__(self, size=0):
+        self.size = size
+
+    def __reduce_ex__(self, protocol):
+        return refuse, (pickle.PickleBuffer(bytearray(self.size)),)
+
+
+def test_nothing_is_left_behind_the_last_item_that_cannot_be_rebuilt():
+    queue = fastipc.Queue()
+    queue.put_many([Refused(), Refused(1 << 20)])
+    for take in (lambda: queue.get_many(2), queue.get_bytes):
+        with pytest.raises(LookupError):
+            take()
+    assert queue.empty() and queue.qsize() == 0
+    with pytest.raises(fastipc.Empty):
+        queue.get_nowait()
+    queue.close()
+
+
+def test_get_bytes_never_unpickles_without_a_serializer():
+    queue = fastipc.Queue()
+    queue.put(Refused(1 << 20))
+    queue._configure(False, None)
+    with pytest.raises(OSError, match="without its serializer"):
+        queue.get_bytes()
+    assert queue._check()["owned"] == 0
+    queue.close()

@@ -1,0 +1,318 @@
+"""shutdown(): the end of stream as queue.Queue of Python 3.13 has it, across processes.
+
+Where the threads' queue has it, the scenarios run on both, and what they see must be the same.
+"""
+
+from __future__ import annotations
+
+import queue as threads_queue
+import select
+from typing import Any
+
+import pytest
+
+import fastipc
+from tests.support import PATIENCE_S, Background, Flag
+from tests.unit import targets
+
+KINDS = ["fastipc", "threads"] if hasattr(threads_queue, "ShutDown") else ["fastipc"]
+
+
+@pytest.fixture(params=KINDS)
+def make(request):
+    """Makes queues with task_done() and join(): make(maxsize=0)."""
+    made: list[Any] = []
+
+    def new(maxsize=0):
+        kind = fastipc.JoinableQueue if request.param == "fastipc" else threads_queue.Queue
+        made.append(kind(maxsize))
+        return made[-1]
+
+    yield new
+    for queue in made:
+        if request.param == "fastipc":
+            queue.close()
+
+
+def outcome(function, *args, **kwargs):
+    """What a call returned, or the name of what it raised."""
+    try:
+        return function(*args, **kwargs)
+    except (fastipc.ShutDown, fastipc.Empty, fastipc.Full, ValueError) as error:
+        return type(error).__name__
+
+
+SHUT = "ShutDown"
+# Steps (method, arguments) and what each gives.
+SCENARIOS: dict[str, list[tuple[str, tuple[Any, ...], Any]]] = {
+    "empty": [
+        ("shutdown", (), None),
+        ("put", (1,), SHUT),
+        ("put_nowait", (1,), SHUT),
+        ("put", (1, True, 0.01), SHUT),
+        ("get", (), SHUT),
+        ("get_nowait", (), SHUT),
+        ("get", (True, 0.01), SHUT),
+        ("qsize", (), 0),
+        ("empty", (), True),
+        ("task_done", (), "ValueError"),
+        ("join", (), None),
+    ],
+    "queued": [
+        ("put", (1,), None),
+        ("put", (2,), None),
+        ("shutdown", (), None),
+        ("put", (3,), SHUT),
+        ("qsize", (), 2),
+        ("empty", (), False),
+        ("get", (), 1),
+        ("get_nowait", (), 2),
+        ("get_nowait", (), SHUT),
+        ("task_done", (), None),
+        ("task_done", (), None),
+        ("task_done", (), "ValueError"),
+        ("join", (), None),
+    ],
+    "immediate": [
+        ("put", (1,), None),
+        ("put", (2,), None),
+        ("put", (3,), None),
+        ("get", (), 1),
+        ("shutdown", (True,), None),
+        ("qsize", (), 0),
+        ("empty", (), True),
+        ("get", (), SHUT),
+        ("get_nowait", (), SHUT),
+        ("put", (4,), SHUT),
+        ("task_done", (), None),
+        ("task_done", (), "ValueError"),
+        ("join", (), None),
+    ],
+    "immediate and nothing was taken": [
+        ("put", (1,), None),
+        ("shutdown", (True,), None),
+        ("join", (), None),
+        ("task_done", (), "ValueError"),
+    ],
+    "immediate and marked as done before": [
+        ("put", (1,), None),
+        ("put", (2,), None),
+        ("task_done", (), None),
+        ("task_done", (), None),
+        ("shutdown", (True,), None),
+        ("join", (), None),
+        ("task_done", (), "ValueError"),
+    ],
+    "twice": [
+        ("put", (1,), None),
+        ("shutdown", (), None),
+        ("shutdown", (), None),
+        ("get", (), 1),
+        ("get", (), SHUT),
+        ("shutdown", (), None),
+        ("get", (), SHUT),
+    ],
+    "immediate after not": [
+        ("put", (1,), None),
+        ("put", (2,), None),
+        ("shutdown", (False,), None),
+        ("get", (), 1),
+        ("shutdown", (True,), None),
+        ("get", (), SHUT),
+        ("task_done", (), None),
+        ("join", (), None),
+    ],
+    "not immediate after immediate": [
+        ("put", (1,), None),
+        ("shutdown", (True,), None),
+        ("shutdown", (False,), None),
+        ("get", (), SHUT),
+        ("join", (), None),
+    ],
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("size", [0, 2**17], ids=["small", "large"])
+def test_a_shut_queue_answers_as_the_threads_queue_does(make, scenario, size):
+    queue = make()
+    for method, args, expected in SCENARIOS[scenario]:
+        if method in ("put", "put_nowait"):
+            args = ((args[0], b"x" * size), *args[1:])
+        given = outcome(getattr(queue, method), *args)
+        if method in ("get", "get_nowait") and isinstance(given, tuple):
+            assert len(given[1]) == size
+            given = given[0]
+        assert given == expected, (method, args)
+
+
+@pytest.mark.parametrize("scenario", ["queued", "immediate"])
+def test_a_full_queue_that_is_shut_refuses_at_once(make, scenario):
+    queue = make(2)
+    queue.put(1)
+    queue.put(2)
+    assert queue.full()
+    queue.shutdown(immediate=scenario == "immediate")
+    assert outcome(queue.put, 3) == SHUT
+    assert outcome(queue.put, 3, True, 0.01) == SHUT
+    assert outcome(queue.put_nowait, 3) == SHUT
+    assert queue.full() is (scenario == "queued")
+
+
+@pytest.mark.parametrize("immediate", [False, True])
+@pytest.mark.parametrize("timeout", [None, PATIENCE_S])
+def test_whoever_is_blocked_learns_of_it(make, immediate, timeout):
+    empty, full = make(), make(1)
+    full.put("taken or given up")
+    calls = [Background(outcome, empty.get, True, timeout) for _ in range(3)]
+    calls += [Background(outcome, full.put, 1, True, timeout) for _ in range(3)]
+    for call in calls:
+        call.until_blocked()
+    empty.shutdown(immediate)
+    full.shutdown(immediate)
+    assert [call.result() for call in calls] == [SHUT] * 6
+    assert outcome(full.get) == (SHUT if immediate else "taken or given up")
+
+
+def test_join_waits_for_what_was_taken_and_not_for_what_was_given_up(make):
+    queue = make()
+    for number in range(4):
+        queue.put(number)
+    assert queue.get() == 0
+    call = Background(queue.join)
+    call.until_blocked()
+    queue.shutdown()
+    call.until_blocked()
+    queue.shutdown(immediate=True)
+    call.until_blocked()
+    queue.task_done()
+    call.result()
+
+
+def test_join_ends_when_everything_is_given_up(make):
+    queue = make()
+    queue.put(1)
+    call = Background(queue.join)
+    call.until_blocked()
+    queue.shutdown(immediate=True)
+    call.result()
+
+
+def test_the_exception_is_the_threads_queues_where_it_has_one():
+    assert issubclass(fastipc.ShutDown, Exception)
+    assert fastipc.ShutDown.__name__ == "ShutDown"
+    if hasattr(threads_queue, "ShutDown"):
+        assert fastipc.ShutDown is threads_queue.ShutDown
+    else:
+        assert fastipc.ShutDown.__module__ == "fastipc.queues"
+
+
+@pytest.mark.parametrize("immediate", [False, True])
+def test_consumers_in_other_processes_end_when_the_stream_ends(ctx, children, immediate):
+    queue, results, taken = ctx.Queue(), ctx.Queue(), Flag()
+    with children(targets.get_until_shut_down, queue, results, taken, count=3):
+        queue.put(1)
+        assert taken.wait()
+        for number in range(2, 11):
+            queue.put(number)
+        queue.shutdown(immediate)
+    received = [number for _ in range(3) for number in results.get(timeout=PATIENCE_S)]
+    if immediate:
+        assert set(received) <= set(range(1, 11))
+    else:
+        assert sorted(received) == list(range(1, 11))
+    assert queue.stats().lost == 0
+    queue.close()
+    results.close()
+
+
+def test_producers_in_other_processes_learn_that_nobody_wants_more(ctx, children):
+    queue, results, full = ctx.Queue(4), ctx.Queue(), Flag()
+    with children(targets.put_until_shut_down, queue, results, full, count=2):
+        assert full.wait()
+        queue.shutdown()
+    put = sorted(number for _ in range(2) for number in results.get(timeout=PATIENCE_S))
+    received = []
+    while (item := outcome(queue.get)) != SHUT:
+        received.append(item)
+    assert sorted(received) == put
+    queue.close()
+    results.close()
+
+
+def test_a_queue_may_be_shut_down_in_another_process(ctx, children):
+    queue = ctx.JoinableQueue()
+    queue.put("put before")
+    with children(targets.shut_down, queue, False):
+        pass
+    assert queue.is_shutdown
+    assert outcome(queue.put, 1) == SHUT
+    assert queue.get() == "put before"
+    queue.task_done()
+    assert outcome(queue.get) == SHUT
+    queue.join()
+    queue.close()
+
+
+def test_batches_meet_the_end_of_the_stream_too():
+    queue = fastipc.Queue(4)
+    call = Background(queue.put_many, range(6))
+    call.until_blocked()
+    queue.shutdown()
+    with pytest.raises(fastipc.ShutDown) as caught:
+        call.result()
+    assert caught.value.put_count == 4
+    with pytest.raises(fastipc.ShutDown):
+        queue.put_many([1, b"x" * 100_000])
+    with pytest.raises(fastipc.ShutDown):
+        queue.put_bytes(b"x")
+    assert queue.get_many(3) == [0, 1, 2]
+    assert queue.get_many(100) == [3]
+    for method in (queue.get_bytes, lambda: queue.get_many(1), lambda: queue.get_many(1, False)):
+        with pytest.raises(fastipc.ShutDown):
+            method()
+    queue.close()
+
+
+@pytest.mark.parametrize("immediate", [False, True])
+def test_a_selector_learns_of_it(immediate):
+    queue = fastipc.Queue()
+    poll = select.poll()
+    poll.register(queue.fileno(), select.POLLIN)
+    call = Background(poll.poll, PATIENCE_S * 1000)
+    waiting = Background(fastipc.connection.wait, [queue], PATIENCE_S)
+    waiting.until_blocked()
+    queue.shutdown(immediate)
+    assert call.result()
+    assert waiting.result() == [queue]
+    for _ in range(3):
+        assert poll.poll(0)
+        assert queue._reader.poll(0)
+        assert outcome(queue.get_nowait) == SHUT
+    queue.close()
+
+
+def test_a_queue_that_is_shut_down_says_so():
+    queue = fastipc.Queue()
+    assert not queue.is_shutdown
+    assert "shut down" not in repr(queue)
+    queue.shutdown()
+    assert queue.is_shutdown
+    assert "shut down" in repr(queue)
+    queue.close()
+    assert queue.is_shutdown
+    with pytest.raises(ValueError, match="closed"):
+        queue.shutdown()
+
+
+def test_shutdown_is_not_close():
+    queue = fastipc.Queue()
+    queue.shutdown(immediate=True)
+    assert not queue.closed
+    assert queue.fileno() >= 0
+    assert queue.stats().puts == 0
+    queue.close()
+    with pytest.raises(ValueError, match="closed"):
+        queue.put(1)
+    with pytest.raises(ValueError, match="closed"):
+        queue.get()
