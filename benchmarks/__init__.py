@@ -1,16 +1,11 @@
-"""Measurements of fastipc beside whatever else could do its job.
+"""What fastipc has to reach, and what is made of results; the measurements are in `fastipc/_bench`.
 
-From the bottom up; a module imports only what stands above it here:
-
-    payloads     the messages: different each time, and how they are checked
-    peers        the libraries, behind one small interface
-    cases_*      what is measured: one class a question
-    cases        all of them, by name
-    driver       one case on one peer, in a process of its own with a child for each part
-    measure      starts drivers, warms them up, and collects their numbers
-    environment  machine, kernel and versions, to be kept beside the numbers
-    rows         the marks that are to be met: a case, a peer, a ratio
-    report       the table, and the JSON file
-    check        `python -m benchmarks.check`: all rows, interleaved, met or not
-    test_*       `pytest benchmarks`: the same cases under pytest-benchmark
+rows         the marks that are to be met: a case, whom it is compared with, a ratio
+report       the table, and the JSON file
+check        `python -m benchmarks.check`: all rows, interleaved, met or not
+page         `python -m benchmarks.page`: README's table and the chart, made of a JSON file
+floor/       what C reaches without Python: two processes, beside all of the above
+costs        `python -m benchmarks.costs`: instructions and system calls a message
+results/     the JSON files that the documents are made of
+test_*       `pytest benchmarks`: the same cases under pytest-benchmark
 """

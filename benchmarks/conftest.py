@@ -12,12 +12,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cases import CASES
-from benchmarks.measure import MeasurementError, Session, Settings
+from fastipc._bench.adapters import ADAPTERS
+from fastipc._bench.cases import CASES
+from fastipc._bench.measure import MeasurementError, Session, Settings
 
 # Another module in the place of fastipc; multiprocessing against itself shows the noise.
 CANDIDATE = os.environ.get("FASTIPC_BENCH_CANDIDATE", "fastipc")
-PEERS = sorted({"multiprocessing", CANDIDATE})
+# Whom to compare beside these two: names of adapters, separated by commas, or "all".
+OTHERS = os.environ.get("FASTIPC_BENCH_PEERS", "")
+PEERS = sorted(
+    {"multiprocessing", CANDIDATE}
+    | set(ADAPTERS if OTHERS == "all" else filter(None, OTHERS.split(",")))
+)
 
 ROUNDS = 5
 # How many times the messages of a case's first lap; all peers get the same number.
@@ -55,7 +61,7 @@ def compare(benchmark: Any, peer: str) -> Callable[[str], None]:
 
     def run(case_name: str) -> None:
         case = CASES[case_name]
-        count = case.first_count * LAP_FACTOR
+        count = min(case.first_count * LAP_FACTOR, case.most_count)
         benchmark.group = f"{case_name}, {count:,} times: {case.summary}"
         values: list[float] = []
         with Session(case_name, peer, Settings()) as session:

@@ -1,140 +1,221 @@
-"""What is shown and kept of a check: the table, and the JSON file."""
+"""How rows stand, given the results: the comparison, the table, and what is kept as JSON."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.cases import CASES
-from benchmarks.rows import Row
+from benchmarks.rows import BEST, FLOOR, MIX_PARTS, NUMBER, OWN, PARTS, Row
+from fastipc._bench.adapters import ADAPTERS
+from fastipc._bench.results import Results, print_table, shown
 
-# Raise it when the meaning of a field changes.
-SCHEMA = 1
+# What the numbers of the floor and of the cases are measured in, in seconds, bytes/s or messages/s.
+UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "GB/s": 1e9,
+    "MB/s": 1e6,
+    "bytes/s": 1.0,
+    "messages/s": 1.0,
+    "records/s": 1.0,
+    "items/s": 1.0,
+}
+
+
+def moves_arrays(peer: str) -> bool:
+    """Whether ndarrays arrive as such, and not as raw memory whose type was agreed on before."""
+    return not getattr(ADAPTERS.get(peer), "raw_arrays", False)
 
 
 @dataclass
 class Outcome:
-    """All rounds of one row: each has a result, or an "error", for each side."""
+    """One row, and the results of all rounds."""
 
     row: Row
     candidate: str
-    rounds: list[dict[str, Any]] = field(default_factory=list)
+    results: Results
+
+    @property
+    def pairs(self) -> list[tuple[float | None, float | None]]:
+        """Ours and theirs, in each round; None where there is no number."""
+        ours = self.results.of(self.row.case, self.candidate)
+        return [
+            (taken.get(self.row.key), self._theirs(number)) for number, taken in enumerate(ours)
+        ]
 
     @property
     def ratios(self) -> list[float]:
         """How far ahead the candidate was, in each round that has both numbers."""
         return [
-            self.row.ratio(each["candidate"]["value"], each["against"]["value"])
-            for each in self.rounds
-            if "value" in each["candidate"] and "value" in each["against"]
+            self.row.ratio(ours, theirs)
+            for ours, theirs in self.pairs
+            if ours is not None and theirs is not None
         ]
+
+    @property
+    def skipped(self) -> bool:
+        """Whether there is nothing to compare with: the floor, or all peers, are absent."""
+        against = self.row.against
+        if against.startswith(FLOOR):
+            rounds = self.results.of(against, "floor")
+            return bool(rounds) and all(taken.get("kind") == "absent" for taken in rounds)
+        return False
 
     @property
     def met(self) -> bool:
         """Whether the median is at the mark or above; a round without a number is a miss."""
+        if self.row.least == 0 or self.skipped:
+            return True
         ratios = self.ratios
-        return len(ratios) == len(self.rounds) > 0 and median(ratios) >= self.row.least
+        return len(ratios) == len(self.pairs) > 0 and median(ratios) >= self.row.least
 
-    def values(self, side: str) -> list[float]:
-        """The numbers of one side ("candidate" or "against")."""
-        return [each[side]["value"] for each in self.rounds if "value" in each[side]]
+    @property
+    def verdict(self) -> str:
+        """What the table says."""
+        if self.row.least == 0:
+            return "-"
+        if self.skipped:
+            return "skipped"
+        return "yes" if self.met else "NO"
 
-    def errors(self) -> list[str]:
-        """Why numbers are missing, each reason once."""
-        return sorted(
-            {
-                f"{self.row.name}: {self.row.against if side == 'against' else self.candidate} "
-                f"{each[side]['error']}"
-                for each in self.rounds
-                for side in ("candidate", "against")
-                if "error" in each[side]
-            }
-        )
+    @property
+    def shortfall(self) -> float:
+        """What part of the mark is missing, 0 to 1."""
+        ratios = self.ratios
+        return 0.0 if self.met else 1 - median(ratios) / self.row.least if ratios else 1.0
+
+    def best(self, number: int) -> str | None:
+        """Return the best peer of a round."""
+        row, found = self.row, {}
+        for peer, rounds in self.results.rounds.get(row.case, {}).items():
+            if peer in (self.candidate, "multiprocessing") or number >= len(rounds):
+                continue
+            if row.case.startswith("numpy") and not moves_arrays(peer):
+                continue
+            taken = rounds[number]
+            if row.key not in taken:
+                continue
+            limit = row.latency_us_most
+            if limit is not None and taken["latency_p50_us"] >= limit:
+                continue
+            found[peer] = taken[row.key]
+        if not found:
+            return None
+        return (max if row.more_is_better else min)(found, key=lambda peer: found[peer])
+
+    def whom(self) -> str:
+        """Return whom the row was compared with, in the table's words."""
+        if self.row.against != BEST:
+            return self.row.against
+        names = [name for number in range(len(self.pairs)) if (name := self.best(number))]
+        return f"best: {max(names, key=names.count)}" if names else "best"
+
+    def _theirs(self, number: int) -> float | None:
+        row = self.row
+        if row.against == NUMBER:
+            return row.theirs
+        if row.against == PARTS:
+            rates = [self._number(case, self.candidate, number) for case in MIX_PARTS]
+            # Equal shares: the times of the parts add up.
+            known = [rate for rate in rates if rate is not None]
+            return (
+                len(known) / sum(1 / rate for rate in known) if len(known) == len(rates) else None
+            )
+        if row.against.startswith(FLOOR):
+            return self._floor(number)
+        if row.against.startswith(OWN):
+            return self._number(row.against[len(OWN) :], self.candidate, number)
+        peer = self.best(number) if row.against == BEST else row.against
+        return None if peer is None else self._number(row.case, peer, number)
+
+    def _number(self, case: str, peer: str, number: int) -> float | None:
+        rounds = self.results.of(case, peer)
+        return rounds[number].get(self.row.key) if number < len(rounds) else None
+
+    def _floor(self, number: int) -> float | None:
+        rounds = self.results.of(self.row.against, "floor")
+        if number >= len(rounds) or "value" not in rounds[number]:
+            return None
+        taken = rounds[number]
+        value: float = taken["value"] * UNITS[taken["unit"]] / UNITS[self.row.unit]
+        return value
 
 
-HEADINGS = ("row", "unit", "theirs", "ours", "ratio", "spread", "target", "met")
+HEADINGS = ("case", "against", "unit", "theirs", "ours", "ratio", "spread", "target", "met")
 
 
-def print_table(outcomes: Sequence[Outcome], candidate: str) -> None:
-    """Print the rows, with rich where it is installed."""
-    lines = [_cells(outcome) for outcome in outcomes]
-    title = f"{candidate}: medians of all rounds"
-    try:
-        from rich.console import Console
-        from rich.table import Table
-    except ImportError:
-        print(title)
-        _print_plain([HEADINGS, *lines])
-    else:
-        table = Table(title=title, title_justify="left")
-        for heading in HEADINGS:
-            table.add_column(heading, justify="left" if heading in ("row", "unit") else "right")
-        for line in lines:
-            table.add_row(*line, style=None if line[-1] == "yes" else "red")
-        # Into a file or a pipe: as wide as it needs to be, not cut to 80 columns.
-        Console(width=None if sys.stdout.isatty() else 140).print(table)
-    for outcome in outcomes:
-        for error in outcome.errors():
-            print(error)
+def print_rows(outcomes: Sequence[Outcome], candidate: str) -> None:
+    """Print all rows, the misses in red where there is colour."""
+    print_table(
+        HEADINGS,
+        [_cells(outcome) for outcome in outcomes],
+        left=3,
+        title=f"{candidate}: medians of all rounds (!: not negotiable)",
+        marked=[not outcome.met for outcome in outcomes],
+    )
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
-    row, ratios = outcome.row, outcome.ratios
+    row, ratios, pairs = outcome.row, outcome.ratios, outcome.pairs
     ratio = spread = "-"
     if ratios:
-        ratio = f"{median(ratios):.2f}x"
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    theirs, ours = (
-        _number(median(values)) if (values := outcome.values(side)) else "-"
-        for side in ("against", "candidate")
+        ratio = f"{median(ratios):.3g}x"
+        spread = f"{min(ratios):.3g} to {max(ratios):.3g}"
+    theirs = [pair[1] for pair in pairs if pair[1] is not None]
+    ours = [pair[0] for pair in pairs if pair[0] is not None]
+    return (
+        row.case + ("" if row.negotiable else " !"),
+        outcome.whom(),
+        row.unit,
+        shown(median(theirs)) if theirs else "-",
+        shown(median(ours)) if ours else "-",
+        ratio,
+        spread,
+        row.target,
+        outcome.verdict,
     )
-    met = "yes" if outcome.met else "NO"
-    return (row.name, CASES[row.case].unit, theirs, ours, ratio, spread, row.target, met)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:,.3g}"
+def summary(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the lines below the table: what was missed, and how badly."""
+    missed = [outcome for outcome in outcomes if not outcome.met]
+    skipped = [outcome.row.name for outcome in outcomes if outcome.skipped]
+    lines = (
+        [f"skipped, as there is nothing to compare with: {', '.join(skipped)}"] if skipped else []
+    )
+    if not missed:
+        return [*lines, f"all {len(outcomes) - len(skipped)} rows met"]
+    lines.append(f"missed: {', '.join(outcome.row.name for outcome in missed)}")
+    hard = [outcome.row.name for outcome in missed if not outcome.row.negotiable]
+    if hard:
+        lines.append(f"of these, not negotiable: {', '.join(hard)}")
+    far = [each.row.name for each in missed if each.row.negotiable and each.shortfall > 0.25]
+    if far:
+        lines.append(f"of the others, by more than a quarter: {', '.join(far)}")
+    return lines
 
 
-def _print_plain(lines: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        left = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
-        right = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
-        print("  ".join(left + right))
-
-
-def write_json(
-    path: Path,
-    outcomes: Sequence[Outcome],
-    environment: dict[str, Any],
-    settings: dict[str, Any],
-) -> None:
-    """Keep everything that was measured."""
-    document = {
-        "schema": SCHEMA,
-        "environment": environment,
-        "settings": settings,
-        "rows": [
-            {
-                "row": outcome.row.name,
-                "case": outcome.row.case,
-                "summary": CASES[outcome.row.case].summary,
-                "unit": CASES[outcome.row.case].unit,
-                "candidate": outcome.candidate,
-                "against": outcome.row.against,
-                "target": outcome.row.target,
-                "least_ratio": outcome.row.least,
-                "median_ratio": median(outcome.ratios) if outcome.ratios else None,
-                "met": outcome.met,
-                "rounds": outcome.rounds,
-            }
-            for outcome in outcomes
-        ],
-    }
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+def kept(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Return the rows, ready for JSON."""
+    return [
+        {
+            "row": outcome.row.name,
+            "case": outcome.row.case,
+            "key": outcome.row.key,
+            "candidate": outcome.candidate,
+            "against": outcome.row.against,
+            "compared_with": outcome.whom(),
+            "target": outcome.row.target,
+            "least_ratio": outcome.row.least,
+            "negotiable": outcome.row.negotiable,
+            "ratios": outcome.ratios,
+            "median_ratio": median(outcome.ratios) if outcome.ratios else None,
+            "met": outcome.met,
+            "verdict": outcome.verdict,
+        }
+        for outcome in outcomes
+    ]

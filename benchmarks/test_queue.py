@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks import cases_queue
+from fastipc._bench import cases_queue
 
 
 @pytest.mark.parametrize("case", [case.name for case in cases_queue.CASES])

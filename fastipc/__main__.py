@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from fastipc import demo
+from fastipc._bench import command as bench
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_PrintVersion)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_command(commands)
+    bench.add_command(commands)
     return parser
 
 

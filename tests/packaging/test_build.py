@@ -4,6 +4,7 @@ root of the source folder and from elsewhere.  Compiles the extension once, in a
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -176,6 +177,18 @@ def test_the_demo_runs_in_an_empty_environment(
     where = run(empty_environment, "-c", "import fastipc; print(fastipc.__file__)", cwd=tmp_path)
     assert where.startswith(str(empty_environment.parent.parent))
     run(empty_environment, "-m", "fastipc", "demo", sample, cwd=tmp_path)
+
+
+def test_the_benchmarks_run_in_an_empty_environment(
+    empty_environment: Path, tmp_path: Path
+) -> None:
+    quick = ("bench", "queue-int", "numpy-64KiB", "--seconds", "0.001", "--json", "kept.json")
+    out = run(empty_environment, "-m", "fastipc", *quick, cwd=tmp_path)
+    assert "absent, as they are not installed: faster-fifo" in out
+    assert "fastipc absent: numpy cannot be imported" in out
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert kept["environment"]["commit"] is None
+    assert kept["results"]["queue-int"]["fastipc"][0]["value"] > 0
 
 
 def test_the_demo_runs_in_the_source_folder_after_the_build(

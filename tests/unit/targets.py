@@ -30,6 +30,42 @@ def _raise(text: str) -> None:
     raise ValueError(text)
 
 
+class KillsOnLoad:
+    """Kills the process that unpickles it."""
+
+    def __init__(self, size: int) -> None:
+        self.payload = b"x" * size
+
+    def __reduce__(self) -> Any:
+        return _kill_myself, (self.payload,)
+
+
+def _kill_myself(payload: bytes) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class ForksOnLoad:
+    """Forks the process that unpickles it, and becomes what fork() returned."""
+
+    def __reduce__(self) -> Any:
+        return os.fork, ()
+
+
+# What a ClosesOnLoad closes; tests set it.
+closed_on_load: Any = None
+
+
+class ClosesOnLoad:
+    """Closes a queue when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _close, ()
+
+
+def _close() -> None:
+    closed_on_load.close()
+
+
 def pattern(number: int, size: int) -> bytes:
     """Bytes that differ in every message and can be checked."""
     return (number.to_bytes(8, "little") * (size // 8 + 1))[:size]
@@ -64,6 +100,44 @@ def put_tagged_from_threads(queue: Any, first: int, threads: int, count: int, si
         worker.start()
     for worker in workers:
         worker.join()
+
+
+def put_batches(queue: Any, who: int, count: int) -> None:
+    """Puts numbered items in batches that grow."""
+    at, size = 0, 1
+    while at < count:
+        queue.put_many([(who, number) for number in range(at, min(at + size, count))])
+        at, size = at + size, size % 90 + 1
+
+
+def take_batches(queue: Any, results: Any) -> None:
+    """Takes items until it meets None, puts that back, and reports how many there were."""
+    last: dict[int, int] = {}
+    count = 0
+    while True:
+        items = queue.get_many(50)
+        for item in items:
+            if item is None:
+                assert item is items[-1]
+                queue.put_many([None])
+                results.put(count)
+                return
+            who, number = item
+            assert number > last.get(who, -1), f"{number} after {last[who]} of {who}"
+            last[who] = number
+            count += 1
+
+
+def echo_bytes(queue: Any, back: Any, count: int) -> None:
+    """Sends so many messages back, alternately through a new object and through a buffer."""
+    buffer = bytearray(2 << 20)
+    for number in range(count):
+        if number % 2:
+            size = queue.get_bytes_into(buffer)
+            back.put_bytes(memoryview(buffer)[:size])
+        else:
+            back.put_bytes(queue.get_bytes())
+        queue.task_done()
 
 
 def put_under_lock(queue: Any, lock: Any, counter: Any, count: int) -> None:
@@ -167,6 +241,59 @@ def slow_nothing(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def get_all(queue: Any) -> None:
+    """Takes items until there is none; some may end this process."""
+    while True:
+        queue.get(timeout=PATIENCE_S)
+
+
+def take_and_be_killed(carrier: Any, method: str, count: int) -> None:
+    """Takes that many items, whatever they raise, and then one that kills this process."""
+    for _ in range(count):
+        try:
+            getattr(carrier, method)()
+        except ValueError:
+            pass
+    getattr(carrier, method)()
+
+
+def take_in_a_way_and_be_killed(queue: Any, way: str, count: int) -> None:
+    """Takes that many items with the method, and then one that kills this process."""
+    room = bytearray(300_000)
+    taken = 0
+    while taken < count:
+        if way == "get_many":
+            taken += len(queue.get_many(min(3, count - taken)))
+        else:
+            getattr(queue, way)(*([room] if way == "get_bytes_into" else []))
+            taken += 1
+    queue.get()
+
+
+def get_many_once(queue: Any) -> None:
+    """Takes what is there."""
+    queue.get_many(100)
+
+
+BYTES_TO_TAKE = (0, 1, 4096, 5000, 200_000)
+
+
+def take_bytes_and_be_killed(conn: Any) -> None:
+    """Takes bytes of these sizes in each way, and then an object that kills this process."""
+    room = bytearray(max(BYTES_TO_TAKE))
+    for size in BYTES_TO_TAKE:
+        assert len(conn.recv_bytes()) == size
+        assert conn.recv_bytes_into(room) == size
+        assert conn.recv_bytes_into(room) > 0
+    conn.recv()
+
+
+def receive_all(conn: Any) -> None:
+    """Receives until the end; some may end this process."""
+    while True:
+        conn.recv()
+
+
 def take_one_and_stay(queue: Any, started: Any) -> None:
     """Takes one item and never marks it as done."""
     queue.get(timeout=PATIENCE_S)
@@ -234,3 +361,36 @@ def make_and_share(carrier: Any, to_holder: Any, held: Any) -> None:
     assert held.wait()
     carrier.put(queue)
     time.sleep(PATIENCE_S)
+
+
+def get_until_shut_down(queue: Any, results: Any, taken: Any) -> None:
+    """Takes items until the queue is shut down; reports them."""
+    import fastipc
+
+    received = []
+    try:
+        while True:
+            received.append(queue.get())
+            taken.set()
+    except fastipc.ShutDown:
+        results.put(received)
+
+
+def put_until_shut_down(queue: Any, results: Any, full: Any) -> None:
+    """Puts numbers until the queue is shut down; reports those that it has put."""
+    import fastipc
+
+    put: list[int] = []
+    try:
+        while True:
+            queue.put(len(put))
+            put.append(len(put))
+            if queue.full():
+                full.set()
+    except fastipc.ShutDown:
+        results.put(put)
+
+
+def shut_down(queue: Any, immediate: bool) -> None:
+    """Shuts the queue down."""
+    queue.shutdown(immediate)

@@ -5,15 +5,20 @@ the check says so. No speed is tested here.
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from benchmarks import check
-from benchmarks.cases import CASES
-from benchmarks.measure import MeasurementError, Session, Settings, measure
+from benchmarks import check, rows
 from benchmarks.report import Outcome
 from benchmarks.rows import ROWS, Row
+from fastipc._bench import measure as measure_module
+from fastipc._bench.adapters import ADAPTERS
+from fastipc._bench.cases import CASES
+from fastipc._bench.measure import MeasurementError, Session, Settings, measure
+from fastipc._bench.results import Results
 
 # A module to be imported in the place of multiprocessing, with one defect, which shows up late:
 # everything before message LATE is as it should be.
@@ -63,6 +68,13 @@ get_context = Context
 """
 
 QUICK = Settings(seconds=0.001)
+SCRATCH_PREFIX = f"fbt{os.getpid():x}"
+
+
+@pytest.fixture(autouse=True)
+def own_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tells what these tests leave from what others do who measure at the same time."""
+    monkeypatch.setattr(measure_module, "SCRATCH_PREFIX", SCRATCH_PREFIX)
 
 
 @pytest.fixture
@@ -78,19 +90,36 @@ def write(path: str, *, get: str = "message", into: str = "pass") -> str:
     return Path(path).stem
 
 
+# multiprocessing's queues have no fileno(), and do not survive a kill.
+OURS_ALONE = {"queue-int-armed", "queue-after-kill"}
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_each_case_gives_numbers_for_multiprocessing(case: str) -> None:
-    result = measure(case, "multiprocessing", QUICK)
+def test_each_case_gives_numbers(case: str) -> None:
+    result = measure(case, "fastipc" if case in OURS_ALONE else "multiprocessing", QUICK)
     assert result["value"] > 0
     assert result["seconds"] > 0
     assert result["cpu_seconds"] > 0
     assert result["count"] >= CASES[case].first_count
 
 
+@pytest.mark.parametrize("peer", ADAPTERS)
+@pytest.mark.parametrize("case", ["queue-int", "numpy-64KiB", "pipe-64B-throughput"])
+def test_each_library_gives_numbers_where_it_is_installed(case: str, peer: str) -> None:
+    try:
+        result = measure(case, peer, QUICK)
+    except MeasurementError as error:
+        assert error.kind == "absent"
+    else:
+        assert result["value"] > 0
+    names = [*os.listdir("/dev/shm"), *os.listdir(tempfile.gettempdir())]
+    assert not [name for name in names if SCRATCH_PREFIX in name]
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_the_processes_can_be_started_otherwise(method: str) -> None:
     settings = Settings(start_method=method, seconds=0.001)
-    for case in ("queue-1MiB", "pipe-64B-roundtrip-p50", "queue-create-close"):
+    for case in ("queue-1MiB", "pipe-64B-roundtrip", "queue-create-close"):
         assert measure(case, "multiprocessing", settings)["value"] > 0
 
 
@@ -123,6 +152,16 @@ def test_no_lap_repeats_the_values_of_another(monkeypatch: pytest.MonkeyPatch) -
         ("queue-1MiB", "message[:500000] + b'?' + message[500001:]"),
         ("queue-1MiB", "self._genuine.get()"),
         ("pipe-1MiB", "bytes(len(message))"),
+        ("queue-dict5", "{**message, 'status': 404}"),
+        ("queue-dataclass", "None"),
+        ("queue-int-roundtrip", "message + 1"),
+        ("queue-int-2to1", "message + 1"),  # another producer's number, twice
+        ("queue-int-1to2", "message + 10**9"),
+        ("queue-many-100", "message[::-1]"),
+        ("queue-burst-million", "message + 1"),
+        ("queue-paced", "message + 1"),
+        ("numpy-64KiB", "message * 1.5"),
+        ("numpy-64KiB", "message.__setitem__(777, -1) or message"),
     ],
 )
 def test_a_wrong_message_gives_no_number(case: str, get: str, defective: str) -> None:
@@ -137,7 +176,7 @@ def test_a_wrong_message_gives_no_number(case: str, get: str, defective: str) ->
     [
         ("pipe-64B-throughput", "buffer[offset + 9] ^= 1"),
         ("pipe-64B-throughput", "self._genuine.recv_bytes_into(buffer, offset)"),
-        ("pipe-64B-roundtrip-p50", "buffer[8] = (buffer[8] + 1) % 256"),
+        ("pipe-64B-roundtrip", "buffer[8] = (buffer[8] + 1) % 256"),
         ("pipe-1MiB-into", "buffer[0] ^= 1"),
         ("pipe-1MiB-into", "buffer[777_777] ^= 1"),
     ],
@@ -165,7 +204,7 @@ def test_a_peer_that_is_not_there_is_absent() -> None:
 
 @pytest.mark.parametrize(
     ("case", "ours", "theirs", "ratio"),
-    [("queue-int", 1200.0, 100.0, 12.0), ("pipe-64B-roundtrip-p50", 2.0, 20.0, 10.0)],
+    [("queue-int", 1200.0, 100.0, 12.0), ("pipe-64B-roundtrip", 2.0, 20.0, 10.0)],
 )
 def test_a_ratio_above_one_is_always_better(
     case: str, ours: float, theirs: float, ratio: float
@@ -173,15 +212,21 @@ def test_a_ratio_above_one_is_always_better(
     assert Row(case, "multiprocessing", 1).ratio(ours, theirs) == ratio
 
 
+def results(**rounds: list[float | None]) -> Results:
+    """Results of queue-int: for each peer a number for each round, or None where it hung."""
+    made = Results()
+    for peer, numbers in rounds.items():
+        for number in numbers:
+            hung = {"kind": "hung", "error": "no answer"}
+            made.keep("queue-int", peer, hung if number is None else {"value": number})
+    return made
+
+
 def outcome(*ratios: float | None, least: float = 3) -> Outcome:
-    rounds = [
-        {
-            "candidate": {"error": "hung"} if ratio is None else {"value": ratio},
-            "against": {"value": 1.0},
-        }
-        for ratio in ratios
-    ]
-    return Outcome(Row("queue-int", "multiprocessing", least), "fastipc", rounds)
+    row = Row("queue-int", "multiprocessing", least)
+    return Outcome(
+        row, "fastipc", results(fastipc=list(ratios), multiprocessing=[1.0] * len(ratios))
+    )
 
 
 def test_a_row_is_met_by_its_median_and_only_with_all_its_numbers() -> None:
@@ -191,28 +236,92 @@ def test_a_row_is_met_by_its_median_and_only_with_all_its_numbers() -> None:
     assert not outcome().met
 
 
+def test_the_best_peer_is_the_best_one_of_each_round_and_never_multiprocessing() -> None:
+    taken = results(
+        fastipc=[8.0, 8.0], multiprocessing=[9.0, 9.0], zeroq=[4.0, 1.0], hyperq=[2.0, 2.0]
+    )
+    best = Outcome(Row("queue-int", "best", 2), "fastipc", taken)
+    assert best.ratios == [2.0, 4.0]
+    assert best.met
+
+
+def test_raw_memory_is_no_best_peer_of_arrays() -> None:
+    taken = Results()
+    for peer, number in (("fastipc", 1.0), ("iceoryx2", 5.0), ("dejaq", 0.5)):
+        taken.keep("numpy-8MiB", peer, {"value": number})
+    assert Outcome(Row("numpy-8MiB", "best", 1), "fastipc", taken).ratios == [2.0]
+
+
+def test_the_cheapest_peer_counts_only_if_it_is_not_late() -> None:
+    taken = Results()
+    for peer, number, latency in (("fastipc", 30.0, 10), ("zeroq", 10.0, 2000), ("zmq", 60.0, 90)):
+        taken.keep("queue-paced", peer, {"value": number, "latency_p50_us": latency})
+    row = Row("queue-paced", "best", 1, latency_us_most=100)
+    assert Outcome(row, "fastipc", taken).ratios == [2.0]
+
+
+def test_what_is_allowed_on_top_is_added_to_theirs() -> None:
+    taken = Results()
+    taken.keep("queue-paced", "fastipc", {"value": 30.0})
+    taken.keep("pacing", "fastipc", {"value": 24.0})
+    assert Outcome(Row("queue-paced", "own:pacing", 1, plus=6), "fastipc", taken).ratios == [1.0]
+
+
+def test_the_parts_of_a_mixture_predict_by_the_times_that_they_take() -> None:
+    taken = Results()
+    for case in rows.MIX_PARTS:
+        taken.keep(case, "fastipc", {"value": 100.0 if case == "queue-nested" else 1000.0})
+    taken.keep("queue-mix", "fastipc", {"value": 200.0})
+    mixed = Outcome(Row("queue-mix", "parts", 0.7), "fastipc", taken)
+    assert mixed.ratios == [pytest.approx(200 / (6 / (5 / 1000 + 1 / 100)))]
+
+
+def test_a_row_against_a_floor_that_is_not_there_is_skipped_and_no_miss() -> None:
+    taken = results(fastipc=[1.0])
+    taken.keep("floor:ring", "floor", {"kind": "absent", "error": "no such module"})
+    row = Outcome(Row("queue-int", "floor:ring", 1), "fastipc", taken)
+    assert row.skipped
+    assert row.met
+
+
+def test_the_floor_may_have_another_unit() -> None:
+    taken = Results()
+    taken.keep("pipe-64B-roundtrip", "fastipc", {"value": 0.8})
+    taken.keep("floor:spin", "floor", {"value": 200.0, "unit": "ns"})
+    row = Outcome(Row("pipe-64B-roundtrip", "floor:spin", 1 / 4), "fastipc", taken)
+    assert row.ratios == [pytest.approx(0.25)]
+
+
 def test_the_check_fails_on_a_miss_and_keeps_all_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = tmp_path / "results.json"
     arguments = ["--candidate", "multiprocessing", "--rounds", "2", "--seconds", "0.001"]
-    assert check.main([*arguments, "queue-int", "--json", str(kept)]) == 1
-    out = capsys.readouterr().out
-    assert "missed: queue-int" in out
+    assert (
+        check.main([*arguments, "queue-64B/best", "--peers", "mp-pipe,torch", "--json", str(kept)])
+        == 1
+    )
+    output = capsys.readouterr()
+    assert "missed: queue-64B/best" in output.out
+    assert "not negotiable: queue-64B/best" in output.out
+    assert "torch absent: " in output.out
+    # In alternating order; who is absent is not asked again.
+    asked = [line.split()[3] for line in output.err.splitlines()]
+    assert asked == ["multiprocessing", "mp-pipe", "torch", "mp-pipe", "multiprocessing"]
     document = json.loads(kept.read_text())
     (row,) = document["rows"]
     assert row["met"] is False
-    assert [each["first"] for each in row["rounds"]] == ["against", "candidate"]
-    assert all(
-        each[side]["value"] > 0 for each in row["rounds"] for side in ("against", "candidate")
-    )
+    assert len(row["ratios"]) == 2
+    taken = document["results"]["queue-64B"]
+    assert all(each["value"] > 0 for each in taken["multiprocessing"] + taken["mp-pipe"])
+    assert {each["kind"] for each in taken["torch"]} == {"absent"}
     assert {"cpu", "kernel", "python", "peers", "commit"} <= document["environment"].keys()
 
 
 def test_the_check_reports_a_candidate_that_is_absent(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--candidate", "no_such_peer", "--rounds", "1", "--seconds", "0.001"]
-    assert check.main([*arguments, "queue-create-close"]) == 1
-    assert "no_such_peer absent" in capsys.readouterr().out
+    assert check.main([*arguments, "pipe-create-close"]) == 1
+    assert "no_such_peer absent: " in capsys.readouterr().out
 
 
 def test_a_row_that_does_not_exist_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,6 +331,8 @@ def test_a_row_that_does_not_exist_is_a_usage_error(capsys: pytest.CaptureFixtur
     assert "queue-of-dreams" in capsys.readouterr().err
 
 
-def test_every_row_has_its_case() -> None:
+def test_every_row_has_its_cases() -> None:
     assert {row.case for row in ROWS} <= CASES.keys()
+    own = {row.against.removeprefix("own:") for row in ROWS if row.against.startswith("own:")}
+    assert own | set(rows.MIX_PARTS) <= CASES.keys()
     assert len({row.name for row in ROWS}) == len(ROWS)

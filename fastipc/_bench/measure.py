@@ -14,20 +14,29 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median, median_low
 from types import TracebackType
 from typing import Any
 
-from benchmarks.case import Lap
-from benchmarks.cases import CASES
-from benchmarks.driver import Line
+from fastipc._bench import peers
+from fastipc._bench.case import Lap
+from fastipc._bench.cases import CASES
+from fastipc._bench.driver import Line
 
-ROOT = Path(__file__).resolve().parent.parent
+# Where the package lies: the drivers take the same fastipc as this process.
+ROOT = Path(__file__).resolve().parents[2]
 
 # A lap that takes longer is given up: a peer that hangs must not stop the others.
-LAP_TIMEOUT_SECONDS = 120.0
+LAP_TIMEOUT_SECONDS = 60.0
 # What is measured lasts about this long in all, in one lap or in several.
 MEASURED_SECONDS = 1.0
 MOST_LAPS = 10
+# What a library leaves outside of processes has a name that begins like this.
+SCRATCH_PREFIX = "fbench"
+# How long a driver that has been told to end may take for it.
+ORDERLY_SECONDS = 5.0
+# A measurement shorter than this is for tests; it need not have the number that a case asks about.
+SERIOUS_SECONDS = 0.5
 
 
 class MeasurementError(Exception):
@@ -53,7 +62,8 @@ class Session:
 
     def __init__(self, case_name: str, peer_name: str, settings: Settings) -> None:
         self._arguments = [case_name, peer_name, settings.start_method]
-        self._timeout = settings.lap_timeout_seconds
+        limit = CASES[case_name].lap_timeout_seconds
+        self._timeout = min(settings.lap_timeout_seconds, limit)
         self._next_number = 0
 
     def __enter__(self) -> Session:
@@ -61,8 +71,13 @@ class Session:
         ours.settimeout(self._timeout)
         self._line = Line(ours)
         self._errors = tempfile.TemporaryFile()
+        # Its name is part of every name that a library gives to something outside of processes.
+        self._scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
         self._driver = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.driver", str(theirs.fileno()), *self._arguments],
+            [
+                *(sys.executable, "-m", "fastipc._bench.driver"),
+                *(str(theirs.fileno()), *self._arguments, str(self._scratch)),
+            ],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._errors,
@@ -79,12 +94,28 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # The driver leads a session of its own, so this reaches its children too, whatever state
-        # they are in. Nothing outlives a measurement.
-        os.killpg(self._driver.pid, signal.SIGKILL)
-        self._driver.wait()
         self._line.close()
+        if not self._ended_in_order(kind):
+            # The driver leads a session of its own, so this reaches its children too, whatever
+            # state they are in. Nothing outlives a measurement.
+            os.killpg(self._driver.pid, signal.SIGKILL)
+            self._driver.wait()
         self._errors.close()
+        peers.clean_up(self._scratch)
+
+    def _ended_in_order(self, kind: type[BaseException] | None) -> bool:
+        """Let the driver end by itself, where that matters.
+
+        Other start methods than fork have named semaphores, which are removed at an orderly end
+        by the driver, or by a helper that is in its session.
+        """
+        if kind is not None or self._arguments[2] == "fork":
+            return False
+        try:
+            self._driver.wait(ORDERLY_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def prepare(self, count: int, *, check_all: bool = False) -> None:
         """Have the messages of the next lap made. Raises MeasurementError."""
@@ -101,6 +132,10 @@ class Session:
         case = CASES[self._arguments[0]]
         self.prepare(case.first_count, check_all=True)
         count = self._count_for(seconds, self.go())
+        if case.first_count == case.most_count:
+            return count
+        if case.fixed_count is not None and seconds >= SERIOUS_SECONDS:
+            return case.fixed_count
         self.prepare(max(count // 4, case.first_count))
         return self._count_for(seconds, self.go())
 
@@ -131,8 +166,10 @@ class Session:
 def measure(case_name: str, peer_name: str, settings: Settings) -> dict[str, Any]:
     """Take one measurement in fresh processes.
 
-    The result has `value` (that of the median lap), `laps` (all that each of them told), and
-    `count` and `seconds` over all laps. Raises MeasurementError.
+    The result has `value` (that of the median lap) and the medians of whatever other numbers the
+    case gives, `laps` (all that each of them told), and over all laps `count`, `seconds`,
+    `cpu_seconds` and `cpu_us_each`, the CPU time of all parts for a message. Raises
+    MeasurementError.
     """
     with Session(case_name, peer_name, settings) as session:
         count = session.warm_up(settings.seconds)
@@ -142,11 +179,19 @@ def measure(case_name: str, peer_name: str, settings: Settings) -> dict[str, Any
         ):
             session.prepare(count)
             laps.append(session.go())
-    ordered = sorted(lap["value"] for lap in laps)
+    count = sum(lap["count"] for lap in laps)
+    cpu_seconds = sum(lap["cpu_seconds"] for lap in laps)
+    numbers = {
+        key: median(lap[key] for lap in laps)
+        for key, number in laps[0].items()
+        if isinstance(number, int | float) and key not in ("count", "seconds", "cpu_seconds")
+    }
     return {
-        "value": ordered[len(ordered) // 2],
-        "count": sum(lap["count"] for lap in laps),
+        **numbers,
+        "value": median_low(lap["value"] for lap in laps),
+        "count": count,
         "seconds": sum(lap["seconds"] for lap in laps),
-        "cpu_seconds": sum(lap["cpu_seconds"] for lap in laps),
+        "cpu_seconds": cpu_seconds,
+        "cpu_us_each": cpu_seconds / count * 1e6,
         "laps": laps,
     }

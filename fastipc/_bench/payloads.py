@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 # Of the large messages, every so many are compared byte for byte; the others by their length,
@@ -34,6 +35,68 @@ def tuples(start: int, count: int) -> list[tuple[int, str, float]]:
     """Return flat tuples such as a program would send: a number, a short name, a measurement."""
     names = [f"sensor-{number}" for number in range(10)]
     return [(number, names[number % 10], number * 0.5) for number in range(start, start + count)]
+
+
+def dicts(start: int, count: int) -> list[dict[str, Any]]:
+    """Return flat dicts with five keys, as a service would log a request."""
+    paths = [f"/articles/{number}" for number in range(10)]
+    return [
+        {
+            "id": number,
+            "path": paths[number % 10],
+            "status": 200,
+            "seconds": number * 0.5,
+            "cached": number % 2 == 0,
+        }
+        for number in range(start, start + count)
+    ]
+
+
+def nested(start: int, count: int) -> list[dict[str, Any]]:
+    """Return dicts with dicts and lists in them, such as a JSON document."""
+    return [
+        {
+            "id": number,
+            "customer": {"name": f"customer {number % 1000}", "tags": ["new", "paid"]},
+            "items": [{"sku": number + each, "price": each * 1.5} for each in range(3)],
+        }
+        for number in range(start, start + count)
+    ]
+
+
+@dataclass
+class Reading:
+    """An instance of a class of the program's own."""
+
+    sensor: str
+    number: int
+    value: float
+    flags: tuple[int, ...]
+
+
+def readings(start: int, count: int) -> list[Reading]:
+    """Return instances of a dataclass."""
+    return [
+        Reading(f"sensor-{number % 10}", number, number * 0.5, (1, 2, number % 7))
+        for number in range(start, start + count)
+    ]
+
+
+def mixed(start: int, count: int) -> list[Any]:
+    """Return equal shares of all the others and of bytes of 64, shuffled."""
+    makers: list[Callable[[int, int], Sequence[Any]]] = [
+        ints,
+        tuples,
+        dicts,
+        nested,
+        readings,
+        blobs(64),
+    ]
+    share = -(-count // len(makers))
+    messages = [message for make in makers for message in make(start, share)]
+    # The same on both sides, and another order in each lap.
+    random.Random(start).shuffle(messages)
+    return messages[:count]
 
 
 def blobs(size: int) -> Callable[[int, int], list[bytes]]:
@@ -90,3 +153,39 @@ class StampedPool:
         same = message == self.stamped(number) if fully else message[middle] == expected[middle]
         if not same:
             raise WrongMessageError(f"message {number} has been damaged on its way")
+
+
+class ArrayPool:
+    """NumPy arrays of float64, used in turn like StampedPool's objects; each has its own sum.
+
+    All values are whole numbers, so that the sum is exact in whichever order it is made.
+    """
+
+    def __init__(self, size: int, objects: int, *, keep: bool) -> None:
+        """Make `objects` arrays of `size` bytes; without `keep`, only their sums stay."""
+        import numpy
+
+        self._arrays = []
+        self._sums = []
+        for number in range(objects):
+            generator = numpy.random.default_rng(number)
+            array = generator.integers(0, 1 << 20, size // 8).astype(numpy.float64)
+            array[0] = array[-1] = 0
+            self._sums.append(float(array.sum()))
+            if keep:
+                self._arrays.append(array)
+
+    def stamped(self, number: int) -> Any:
+        """Return the array with this number."""
+        array = self._arrays[number % len(self._arrays)]
+        array[0] = array[-1] = number
+        return array
+
+    def check(self, number: int, array: Any, total: float) -> None:
+        """Raise WrongMessageError unless `array`, whose sum is `total`, has this number."""
+        expected = self._sums[number % len(self._sums)] + 2 * number
+        if total != expected or array[0] != number or array[-1] != number:
+            raise WrongMessageError(
+                f"array {number} begins with {array[0]}, ends with {array[-1]}, and its sum is "
+                f"{total} where {expected} is due"
+            )

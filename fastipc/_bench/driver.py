@@ -2,7 +2,7 @@
 
 Started by `measure`, with which it talks over a socket, a line of JSON at a time: laps are asked
 for and results are given back until the other side hangs up. What is measured shares nothing with
-that socket. Run as ``python -m benchmarks.driver SOCKET CASE PEER START_METHOD``.
+that socket. Run as ``python -m fastipc._bench.driver SOCKET CASE PEER START_METHOD SCRATCH``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import socket
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
-from benchmarks.case import Case, Lap
-from benchmarks.cases import CASES
+from fastipc._bench import peers
+from fastipc._bench.case import Case, Lap
+from fastipc._bench.cases import CASES
+from fastipc._bench.payloads import WrongMessageError
 
 PR_SET_PDEATHSIG = 1
 
@@ -82,8 +84,7 @@ def run_part(case_name: str, index: int, channel: Any, end: socket.socket) -> No
             line.send(part.run())
             line.receive()
             cpu_seconds = time.process_time() - cpu_start
-            part.verify()
-            line.send({"cpu_seconds": cpu_seconds})
+            line.send({"cpu_seconds": cpu_seconds, **part.verify()})
     except BaseException as error:
         traceback.print_exc()
         line.send({"error": f"{type(error).__name__}: {error}"})
@@ -119,6 +120,10 @@ class Parts:
         # CPU time is asked for when all are done: threads behind a part may work on after it.
         for part, used in zip(measured, self._ask({"go": False}), strict=True):
             part.update(used)
+        try:
+            self._case.check(lap, measured)
+        except WrongMessageError as error:
+            raise PartError(f"all parts together: {type(error).__name__}: {error}") from error
         return {
             **self._case.combine(lap, measured),
             "count": lap.count,
@@ -159,15 +164,19 @@ class Parts:
 
 def main(arguments: list[str]) -> None:
     """Serve laps until the other side hangs up."""
-    descriptor, case_name, peer_name, start_method = arguments
+    descriptor, case_name, peer_name, start_method, scratch = arguments
     die_with_parent()
     master = Line(socket.socket(fileno=int(descriptor)))
     case = CASES[case_name]()
     try:
-        peer = peers.load(peer_name, start_method)
+        peer = peers.load(peer_name, start_method, Path(scratch))
         channel = case.open(peer)
     except peers.UnsupportedError as error:
         master.send({"absent": str(error)})
+        return
+    except Exception as error:
+        traceback.print_exc()
+        master.send({"error": f"{type(error).__name__}: {error}"})
         return
     parts = Parts(case, channel, start_method, master)
     case.close(channel)

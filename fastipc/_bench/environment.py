@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
+from fastipc._bench import peers
 
 
 def describe(peer_names: Iterable[str]) -> dict[str, Any]:
@@ -34,6 +34,15 @@ def describe(peer_names: Iterable[str]) -> dict[str, Any]:
     }
 
 
+def caption(described: dict[str, Any]) -> str:
+    """Return a line that says where numbers come from."""
+    text = (
+        f"{described['python']}, kernel {described['kernel']}, {described['cpus_available']} CPUs "
+        f"({described['cpu']}), load {described['load_average']:.1f}"
+    )
+    return text + (f", commit {described['commit'][:12]}" if described["commit"] else "")
+
+
 def _cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -50,11 +59,17 @@ def _system_name() -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit, with "+changes" if the tree is not as committed; None outside git."""
+    """Return the commit, with "+changes" if the tree is not as committed; None outside git.
+
+    An installed package may lie in a folder of somebody else's repository.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"],
-            cwd=Path(__file__).parent,
+            cwd=root,
             capture_output=True,
             text=True,
             check=True,

@@ -1,0 +1,124 @@
+"""``python -m benchmarks.page RESULT.json``: what the documents show, made of a kept result.
+
+Writes the table between its markers in README.md, and the chart docs/benchmarks.svg. Nothing in
+them is typed by hand, and no case of the result is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import moves_arrays
+from fastipc._bench import environment, plot, results as kept_results
+from fastipc._bench.cases import CASES
+from fastipc._bench.results import Results, best_other, better, shown
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN = "<!-- benchmark table -->"
+END = "<!-- end -->"
+
+
+class PageError(Exception):
+    """The document cannot be written; the text says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write both; the result is the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.page",
+        description="Make README's table and the chart of what benchmarks.check has kept.",
+    )
+    parser.add_argument("result", metavar="RESULT.json", type=Path)
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--chart", type=Path, default=ROOT / "docs" / "benchmarks.svg")
+    options = parser.parse_args(arguments)
+    try:
+        results, kept = kept_results.read(options.result)
+        candidate = kept["settings"].get("candidate", "fastipc")
+        caption = environment.caption(kept["environment"])
+        text = options.readme.read_text(encoding="utf-8")
+        replaced = replace(text, table(results, kept, candidate), options.readme)
+        plot.draw(options.chart, results, candidate, caption)
+        options.readme.write_text(replaced, encoding="utf-8")
+    except (OSError, ValueError, PageError, plot.PlotError) as error:
+        print(f"python -m benchmarks.page: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def table(results: Results, kept: dict[str, Any], candidate: str) -> str:
+    """Return the table in Markdown, with where its numbers come from."""
+    lines = [
+        f"| case | unit | {candidate} | multiprocessing | | best other | |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: |",
+    ]
+    lines += [_line(results, case, candidate) for case in results.rounds if case in CASES]
+    rounds = kept["settings"].get("rounds", 1)
+    where = environment.caption(kept["environment"])
+    versions = ", ".join(
+        f"{name} {version}"
+        for name, version in kept["environment"]["peers"].items()
+        if version and name != candidate
+    )
+    date = kept["environment"]["date"].partition("T")[0]
+    note = (
+        f"{date}, {where}; medians of {rounds} interleaved rounds. The factors say how many times "
+        f"better {candidate} is: below 1x it loses."
+    )
+    return "\n".join([*lines, "", note + (f" Compared with {versions}." if versions else "")])
+
+
+def _line(results: Results, case: str, candidate: str) -> str:
+    raw = [peer for peer in results.rounds[case] if not moves_arrays(peer)]
+    leave_out = raw if case.startswith("numpy") else []
+    ours = results.number(case, candidate)
+    rivals = [_rival(results, case, ours, best_other(results, case, candidate, leave_out))]
+    if leave_out:
+        # Raw memory, whose type was agreed on before, is shown, and shown as such.
+        others = {candidate, *results.rounds[case]} - set(raw)
+        raw_best = best_other(results, case, candidate, others)
+        if raw_best is not None:
+            rivals.append(_rival(results, case, ours, raw_best, "raw memory: "))
+    stdlib = results.number(case, "multiprocessing")
+    cells = [
+        f"{CASES[case].summary}",
+        CASES[case].unit,
+        results.cell(case, candidate),
+        results.cell(case, "multiprocessing"),
+        _factor(case, ours, stdlib),
+        "<br>".join(name for name, _ in rivals),
+        "<br>".join(factor for _, factor in rivals),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _rival(
+    results: Results, case: str, ours: float | None, peer: str | None, kind: str = ""
+) -> tuple[str, str]:
+    number = None if peer is None else results.number(case, peer)
+    if peer is None or number is None:
+        return "-", "-"
+    return f"{kind}{peer} {shown(number)}", _factor(case, ours, number)
+
+
+def _factor(case: str, ours: float | None, theirs: float | None) -> str:
+    if ours is None or theirs is None:
+        return "-"
+    return f"{better(CASES[case], ours, theirs):.3g}x"
+
+
+def replace(text: str, made: str, path: Path) -> str:
+    """Return the document with what stands between the markers replaced. Raises PageError."""
+    if text.count(BEGIN) != 1 or END not in text.partition(BEGIN)[2]:
+        raise PageError(f"{path} has no place for the table: {BEGIN} and, below it, {END}")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

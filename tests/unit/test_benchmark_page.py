@@ -1,0 +1,100 @@
+"""The table and the chart of the documents are made of a kept result, with what is lost in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import page
+from fastipc._bench import environment, results as kept_results
+from fastipc._bench.results import Results
+from tests import support
+
+README = f"""# title
+
+{page.BEGIN}
+an old table
+{page.END}
+
+more
+"""
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A result in which fastipc wins, loses, and has nobody beside it."""
+    results = Results()
+    for case, numbers in {
+        "queue-int": {"fastipc": 50e5, "multiprocessing": 1e5, "zeroq": 10e5, "hyperq": 5e5},
+        "pipe-64B-roundtrip": {"fastipc": 20.0, "multiprocessing": 40.0, "iceoryx2": 10.0},
+        "numpy-8MiB": {"fastipc": 4.0, "multiprocessing": 1.0, "iceoryx2": 8.0, "dejaq": 2.0},
+        "queue-descriptors": {"fastipc": 2},
+    }.items():
+        for peer, number in numbers.items():
+            results.keep(case, peer, {"value": number})
+    results.keep("queue-int", "dejaq", {"kind": "hung", "error": "no answer"})
+    path = tmp_path / "kept.json"
+    where = environment.describe(["fastipc", "multiprocessing"])
+    used = {"rounds": 1, "candidate": "fastipc"}
+    kept_results.write(path, kept_results.document(results, where, used))
+    return path
+
+
+def write(kept: Path, readme: Path) -> subprocess.CompletedProcess[str]:
+    # In a process of its own: matplotlib keeps the files of its fonts open.
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.page", str(kept)),
+            *("--readme", str(readme), "--chart", str(kept.with_name("chart.svg"))),
+        ],
+        cwd=support.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_table_stands_between_its_markers_and_is_made_anew(kept: Path) -> None:
+    readme = kept.with_name("README.md")
+    readme.write_text(README)
+    assert write(kept, readme).returncode == 0
+    text = readme.read_text()
+    assert text.startswith(f"# title\n\n{page.BEGIN}\n| case |")
+    assert text.endswith(f"{page.END}\n\nmore\n")
+    assert "an old table" not in text
+    assert kept.with_name("chart.svg").read_bytes().startswith(b"<?xml")
+    assert write(kept, readme).returncode == 0
+    assert readme.read_text() == text
+
+
+def test_cases_that_are_lost_stay_in_and_raw_memory_is_called_so(kept: Path) -> None:
+    results, document = kept_results.read(kept)
+    lines = page.table(results, document, "fastipc").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[2:-1]] for line in lines[2:6]]
+    assert cells == [
+        ["messages/s", "5.00M", "100k", "50x", "zeroq 1.00M", "5x"],
+        ["us", "20", "40", "2x", "iceoryx2 10", "0.5x"],
+        ["GB/s", "4", "1", "4x", "dejaq 2<br>raw memory: iceoryx2 8", "2x<br>0.5x"],
+        ["descriptors", "2", "-", "-", "-", "-"],
+    ]
+
+
+@pytest.mark.parametrize("text", ["# title\n", f"{page.END}\n{page.BEGIN}\n"])
+def test_a_document_without_markers_is_left_alone(text: str, kept: Path) -> None:
+    readme = kept.with_name("README.md")
+    readme.write_text(text)
+    done = write(kept, readme)
+    assert done.returncode == 1
+    assert page.BEGIN in done.stderr
+    assert readme.read_text() == text
+
+
+def test_a_file_that_is_no_result_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text("[1, 2")
+    done = write(path, path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
