@@ -148,7 +148,7 @@ def compile_flags():
     elif sanitizers():
         flags += ["-O1", "-g", "-U_FORTIFY_SOURCE"]
     else:
-        flags += ["-O2"]
+        flags += ["-O2", "-fno-plt"]
     if sanitizers():
         flags += ["-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
         flags += ["-fsanitize=" + ",".join(sanitizers())]

@@ -16,6 +16,21 @@
  * read: 40 ns; fetched for reading only, 41 to 65. 256 and 1024 do no better. */
 #define FIPC_RING_AHEAD 512
 
+/* Each look at the put side takes its line from the producers, which costs both sides as much
+ * as some messages. A consumer that is the faster one finds a message or two with each look, and
+ * nothing ever tells it to wait: 270 ns a message of 64 bytes, with a pause after so many
+ * looks in a row that found less than so much 39. */
+#define FIPC_THIN_LOOKS 4
+#define FIPC_THIN_BYTES 384
+
+/* After a get, outside the lock. */
+FIPC_ALWAYS_INLINE void fipc_channel_rest(struct fipc_channel *channel) {
+    if (fipc_unlikely(fipc_load_relaxed(&channel->thin_looks) >= FIPC_THIN_LOOKS)) {
+        fipc_store_relaxed(&channel->thin_looks, 0);
+        fipc_spin_rest();
+    }
+}
+
 /* Puts one record of at most FIPC_INLINE_MAX bytes that counts as an item, to a channel
  * without max_bytes. The channel must have been entered. 0; -EAGAIN, not now or not so
  * simply: nothing has changed. */
@@ -71,8 +86,14 @@ FIPC_ALWAYS_INLINE int fipc_channel_get_fast(struct fipc_channel *channel, uint1
 
     if (channel->seen_write_pos <= state.pos) {
         channel->seen_write_pos = fipc_side_read_pos(&shm->put);
-        if (channel->seen_write_pos <= state.pos)
+        if (channel->seen_write_pos <= state.pos) {
+            fipc_store_relaxed(&channel->thin_looks, 0);
             return channel->seen_write_pos == state.pos ? -EAGAIN : -EBUSY;
+        }
+        fipc_store_relaxed(&channel->thin_looks,
+                           channel->seen_write_pos - state.pos < FIPC_THIN_BYTES
+                               ? fipc_load_relaxed(&channel->thin_looks) + 1
+                               : 0);
     }
     off = (state.pos - ring->base_pos) & (ring->size - 1);
     if (fipc_unlikely(ring->ref != state.ring || ring->ref == 0 || (off & 7) != 0))

@@ -214,25 +214,35 @@ static int try_recv_once(struct fipc_conn *conn, void *buffer, uint64_t *size, u
     if (fipc_unlikely(rc < 0))
         return rc;
     after_taking(conn, &taken);
+    fipc_channel_rest(&conn->in);
     *size = header.length;
     *tag = header.tag;
     return 0;
 }
 
-int fipc_conn_try_recv(struct fipc_conn *conn, void *buffer, uint64_t *size, uint16_t *tag) {
-    const uint32_t *gen;
+/* Nothing was there: looks a little longer. */
+static __attribute__((noinline)) int try_recv_again(struct fipc_conn *conn, void *buffer,
+                                                    uint64_t *size, uint16_t *tag) {
+    const struct fipc_side_shm *put = &conn->in.shm->put;
     uint32_t seen;
+
+    /* After a run of messages recv_begin() makes a pause instead. */
+    if (fipc_load_relaxed(&conn->recv_run) >= FIPC_RUN_LEAST)
+        return -EAGAIN;
+    seen = fipc_load_acquire(&put->gen);
+    if (fipc_channel_is_empty(&conn->in) && !fipc_spin_glance(&conn->recv_spin, &put->gen, seen))
+        return -EAGAIN;
+    return try_recv_once(conn, buffer, size, tag);
+}
+
+int fipc_conn_try_recv(struct fipc_conn *conn, void *buffer, uint64_t *size, uint16_t *tag) {
     int rc = fipc_conn_enter(conn, &conn->in);
 
     if (fipc_unlikely(rc < 0))
         return rc;
-    gen = &conn->in.shm->put.gen;
-    seen = fipc_load_relaxed(gen);
     rc = try_recv_once(conn, buffer, size, tag);
-    /* After a run of messages recv_begin() makes a pause instead. */
-    if (rc == -EAGAIN && fipc_load_relaxed(&conn->recv_run) < FIPC_RUN_LEAST &&
-        fipc_spin_glance(&conn->recv_spin, gen, seen))
-        rc = try_recv_once(conn, buffer, size, tag);
+    if (fipc_unlikely(rc == -EAGAIN))
+        rc = try_recv_again(conn, buffer, size, tag);
     return fipc_unlikely(rc < 0) ? -EAGAIN : 0;
 }
 

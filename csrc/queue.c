@@ -380,6 +380,7 @@ static int get_fast(struct fipc_queue *queue, struct fipc_got *got) {
             fipc_channel_silence_if_empty(channel, read_pos);
     }
     fipc_lock_release(&shm->get.lock);
+    fipc_channel_rest(channel);
     return rc;
 }
 
@@ -393,22 +394,35 @@ static int try_get_once(struct fipc_queue *queue, struct fipc_got *got) {
     return rc;
 }
 
+/* Nothing was there: looks a little longer. */
+static __attribute__((noinline)) int try_get_again(struct fipc_queue *queue, struct fipc_got *got) {
+    const struct fipc_channel *channel = &queue->channel;
+    const struct fipc_side_shm *put = &channel->shm->put;
+    uint32_t seen;
+
+    /* After a run of messages fipc_queue_get() makes a pause instead. */
+    if (fipc_load_relaxed(&queue->get_run) >= FIPC_RUN_LEAST)
+        return -EAGAIN;
+    seen = fipc_load_acquire(&put->gen);
+    if (fipc_channel_is_empty(channel) && !fipc_spin_glance(&queue->get_spin, &put->gen, seen))
+        return -EAGAIN;
+    return try_get_once(queue, got);
+}
+
 int fipc_queue_try_get(struct fipc_queue *queue, struct fipc_got *got) {
     struct fipc_channel *channel = &queue->channel;
-    const uint32_t *gen = &channel->shm->put.gen;
-    uint32_t seen = fipc_load_relaxed(gen);
     int rc;
 
     if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(&channel->token))))
         return -EBUSY;
     got->block_count = 0;
     rc = try_get_once(queue, got);
-    /* After a run of messages fipc_queue_get() makes a pause instead. */
-    if (rc == -EAGAIN && fipc_load_relaxed(&queue->get_run) < FIPC_RUN_LEAST &&
-        fipc_spin_glance(&queue->get_spin, gen, seen))
-        rc = try_get_once(queue, got);
-    if (fipc_unlikely(rc < 0))
-        got->block_count = 0;
+    if (fipc_unlikely(rc < 0)) {
+        if (rc == -EAGAIN)
+            rc = try_get_again(queue, got);
+        if (rc < 0)
+            got->block_count = 0;
+    }
     return rc;
 }
 

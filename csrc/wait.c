@@ -101,14 +101,19 @@ void fipc_spin_missed(struct fipc_spin *spin) {
     fipc_store_relaxed(&spin->budget_ns, spent_ns / 2 < SPIN_MIN_NS ? 0 : spent_ns / 2);
 }
 
+void fipc_spin_rest(void) {
+    if (fipc_os_cpu_count() < 2)
+        return;
+    for (int i = 0; i < LULL_PAUSES; i++)
+        fipc_pause();
+}
+
 void fipc_spin_lull(uint32_t *run) {
     uint32_t count = fipc_load_relaxed(run);
 
     fipc_store_relaxed(run, 0);
-    if (count < FIPC_RUN_LEAST || fipc_os_cpu_count() < 2)
-        return;
-    for (int i = 0; i < LULL_PAUSES; i++)
-        fipc_pause();
+    if (count >= FIPC_RUN_LEAST)
+        fipc_spin_rest();
 }
 
 bool fipc_spin_while(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,

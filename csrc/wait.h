@@ -88,6 +88,8 @@ void fipc_spin_missed(struct fipc_spin *spin);
  * producers' line from them: so after a run of *run messages, which it ends, leaves them
  * alone for as long as some take to be put. Without a lock of the caller's. */
 void fipc_spin_lull(uint32_t *run);
+/* Leaves them alone that long. */
+void fipc_spin_rest(void);
 
 /* Looks some more times whether *word still is `seen`, for half a microsecond, if spinning
  * has paid lately: for callers that hold a lock of their own, giving which up costs as

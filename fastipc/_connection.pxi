@@ -115,6 +115,7 @@ cdef class ConnectionBase:
 
     # ---- sending ----
 
+    @cython.binding(False)
     def send(self, obj):
         """Send obj, pickled in this call; blocks while the pipe is full.
 
@@ -186,6 +187,7 @@ cdef class ConnectionBase:
             self.leave()
         return 0
 
+    @cython.binding(False)
     def send_bytes(self, buf, offset=0, size=None):
         """Send `size` bytes of a bytes-like object, from `offset` on, as one message.
 
@@ -248,6 +250,7 @@ cdef class ConnectionBase:
 
     # ---- receiving ----
 
+    @cython.binding(False)
     def recv(self):
         """Receive the next object; blocks until there is one.
 
@@ -400,6 +403,7 @@ cdef class ConnectionBase:
         finally:
             self.count_given()
 
+    @cython.binding(False)
     def recv_bytes(self, maxlength=None):
         """Receive the next message as bytes; blocks until there is one.
 
@@ -420,6 +424,7 @@ cdef class ConnectionBase:
             raise OSError("bad message length")
         return data
 
+    @cython.binding(False)
     def recv_bytes_into(self, buf, offset=0):
         """Receive the next message into a writable buffer, from `offset` (bytes) on.
 

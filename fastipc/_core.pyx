@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: embedsignature=True, embedsignature.format=clinic
 # cython: freethreading_compatible=False
 """The extension: objects to bytes and back, the GIL, signals, errors.
 
@@ -6,6 +7,7 @@ Its face is this file; each concern stands in a .pxi of its own.  Everything tha
 processes is decided in csrc/, everything about names, defaults and contexts in the Python modules.
 """
 
+cimport cython
 from cpython.bytes cimport (
     PyBytes_AS_STRING,
     PyBytes_CheckExact,

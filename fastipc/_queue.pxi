@@ -76,6 +76,7 @@ cdef class QueueBase:
 
     # ---- put ----
 
+    @cython.binding(False)
     def put(self, obj, block=True, timeout=None):
         """Put obj into the queue, pickled in this call.
 
@@ -269,6 +270,7 @@ cdef class QueueBase:
 
     # ---- get ----
 
+    @cython.binding(False)
     def get(self, block=True, timeout=None, *, copy=None):
         """Take the oldest item out of the queue and return it.
 

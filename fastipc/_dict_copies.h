@@ -1,0 +1,24 @@
+/* _dict_copies.h - dicts that are made by copying one with the same keys, and then given
+ * their values in place: no key is looked up. Knows how CPython 3.11 to 3.13 lay out a dict;
+ * for all others there is none, and callers do without. */
+#ifndef FASTIPC_DICT_COPIES_H
+#define FASTIPC_DICT_COPIES_H
+
+#include <Python.h>
+
+/* As the interpreter has them for a dict whose keys are all str. */
+struct fastipc_dict_entry {
+    PyObject *key;
+    PyObject *value;
+};
+
+/* A new dict with the keys of `dict`, each with the value None, for fastipc_dict_copy(); NULL,
+ * without an exception: there is none for this dict, or for this interpreter. */
+PyObject *fastipc_dict_template(PyObject *dict);
+
+/* A copy of a template, and in *entries its entries, in the order of the keys: to put a value
+ * in the place of None, which is then to be given up, before anybody else sees the dict. Only
+ * for values that the garbage collector does not track. NULL with an exception: MemoryError. */
+PyObject *fastipc_dict_copy(PyObject *template, struct fastipc_dict_entry **entries);
+
+#endif
