@@ -49,8 +49,11 @@ void fipc_arena_repair_put(struct fipc_segment *segment, uint32_t channel);
 void fipc_arena_trim_slow(struct fipc_segment *segment);
 /* The same at once, whatever was allocated lately. */
 void fipc_arena_trim_now(struct fipc_segment *segment);
+FIPC_ALWAYS_INLINE bool fipc_arena_trim_is_due(const struct fipc_segment *segment) {
+    return fipc_load_relaxed(&segment->arena->trim_due) != 0;
+}
 FIPC_ALWAYS_INLINE void fipc_arena_trim(struct fipc_segment *segment) {
-    if (fipc_unlikely(fipc_load_relaxed(&segment->arena->trim_due) != 0))
+    if (fipc_unlikely(fipc_arena_trim_is_due(segment)))
         fipc_arena_trim_slow(segment);
 }
 

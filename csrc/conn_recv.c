@@ -304,7 +304,7 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
     if (sleeps) {
         /* W2, pairs with W1 in wake_readers(), which rings the doorbell instead. */
         (void)fipc_sleepers_mark(&put->sleepers);
-        until_ns = fipc_waiting_until(&state->waiting, deadline_ns);
+        until_ns = fipc_waiting_until(&state->waiting, deadline_ns, false);
         if (until_ns - now_ns > longest_ns)
             until_ns = now_ns + longest_ns;
     }

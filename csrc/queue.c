@@ -179,7 +179,7 @@ static int wait_for_room(struct fipc_queue *queue, struct fipc_waiting *waiting,
     if (waiting->mark_is_set) {
         /* Marked and looked again. */
         waiting->mark_is_set = 0;
-        until_ns = fipc_waiting_until(waiting, deadline_ns);
+        until_ns = fipc_waiting_until(waiting, deadline_ns, false);
         fipc_fetch_add_relaxed(putters, 1);
         rc = fipc_sleepers_wait(&get->sleepers, waiting->mark, until_ns);
         fipc_fetch_add_relaxed(putters, -1);
@@ -445,13 +445,13 @@ static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
     if (!fipc_channel_is_empty(&queue->channel) || fipc_side_is_shut(put) ||
         fipc_load_seqcst(&queue->closing))
         return 0;
-    until_ns = fipc_waiting_until(waiting, deadline_ns);
+    until_ns = fipc_waiting_until(waiting, deadline_ns, fipc_arena_trim_is_due(&queue->segment));
     fipc_fetch_add_relaxed(getters, 1);
     rc = fipc_sleepers_wait(&put->sleepers, mark, until_ns);
     fipc_fetch_add_relaxed(getters, -1);
     if (rc == -ETIMEDOUT) {
         fipc_arena_trim(&queue->segment);
-        /* Not after the first, short slice, which may just have crossed a wake. */
+        /* Not after the first slice, which may be short, and just have crossed a wake. */
         if (waiting->rounds > 1 && !fipc_channel_is_empty(&queue->channel))
             fipc_fetch_add_relaxed(&queue->channel.shm->late_wakes, 1);
         return until_ns >= deadline_ns ? 0 : -EINTR;
@@ -567,7 +567,7 @@ int fipc_queue_join(struct fipc_queue *queue, int64_t deadline_ns, struct fipc_w
         mark = fipc_sleepers_mark(&header->done_sleepers);
         if (fipc_queue_unfinished(queue) == 0 || fipc_load_seqcst(&queue->closing))
             continue;
-        until_ns = fipc_waiting_until(waiting, deadline_ns);
+        until_ns = fipc_waiting_until(waiting, deadline_ns, false);
         rc = fipc_sleepers_wait(&header->done_sleepers, mark, until_ns);
         if (rc == -EINTR || (rc == -ETIMEDOUT && until_ns < deadline_ns))
             return -EINTR;

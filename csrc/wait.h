@@ -106,9 +106,9 @@ FIPC_ALWAYS_INLINE bool fipc_spin_glance(const struct fipc_spin *spin, const uin
     return false;
 }
 
-/* When the sleep of this round ends: a recheck comes after 20 ms (a signal may have
- * come just before the first sleep), then 500 ms, then every second, for a waker
- * may have died between publishing and waking. */
-int64_t fipc_waiting_until(struct fipc_waiting *waiting, int64_t deadline_ns);
+/* When the sleep of this round ends: nobody sleeps for more than 2.5 seconds without looking,
+ * for a waker may have died between publishing and waking, and a signal may have come just
+ * before the sleep. `trims`: there is memory to be given back meanwhile. */
+int64_t fipc_waiting_until(struct fipc_waiting *waiting, int64_t deadline_ns, bool trims);
 
 #endif

@@ -26,6 +26,12 @@ cdef extern from "_codec.h":
     object fastipc_decode(const uint8_t *data, Py_ssize_t size)
     int fastipc_check_ascii(object str) except -1
 
+    PyObject *fastipc_decode_ref "fastipc_decode"(const uint8_t *data, Py_ssize_t size) except NULL
+
+cdef extern from "_lists.h":
+    list fastipc_list_with_room(Py_ssize_t room)
+    int fastipc_list_add(list members, PyObject *member) except -1
+
 cdef extern from "_reducers.h":
     object fastipc_reducers_new(object forking_pickler, object copyreg_table)
 

@@ -166,6 +166,8 @@ cdef list get_all(QueueBase self, Py_ssize_t most, int64_t deadline, bint copies
             if fipc_queue_try_get_many(self.queue, &taken.many) != 0:
                 if not wait_for_many(self, taken, 0 if made else deadline, len(made) != 0):
                     break
+            if not made:
+                made = fastipc_list_with_room(taken.many.items)
             make_objects(self, taken, made, copies)
             if (len(made) >= most or self.closed
                     or fipc_channel_is_empty(&self.queue.channel)):
@@ -217,7 +219,7 @@ cdef int make_objects(QueueBase self, TakenBatch taken, list made, bint copies) 
             elif self.custom:
                 made.append(deserialize(self.serializer, copy_out(data, size), tag, self))
             elif tag == FASTIPC_TAG_CODED:
-                made.append(fastipc_decode(data, size))
+                fastipc_list_add(made, fastipc_decode_ref(data, size))
             else:
                 made.append(decode(data, size, tag))
     finally:
