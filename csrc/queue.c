@@ -356,7 +356,7 @@ void fipc_queue_put_end(struct fipc_queue *queue, struct fipc_queue_putting *put
 
 /* fipc_channel_get() where nothing is in the way. -EAGAIN, nothing is there; -EBUSY, not so
  * simply: nothing has changed. */
-static int get_fast(struct fipc_queue *queue, struct fipc_got *got) {
+FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) {
     struct fipc_channel *channel = &queue->channel;
     struct fipc_channel_shm *shm = channel->shm;
     struct fipc_record_shm header;
@@ -384,10 +384,10 @@ static int get_fast(struct fipc_queue *queue, struct fipc_got *got) {
     return rc;
 }
 
-static int try_get_once(struct fipc_queue *queue, struct fipc_got *got) {
+FIPC_ALWAYS_INLINE int try_get_once(struct fipc_queue *queue, struct fipc_got *got) {
     int rc = get_fast(queue, got);
 
-    if (rc == -EBUSY)
+    if (fipc_unlikely(rc == -EBUSY))
         rc = fipc_channel_get(&queue->channel, got, 0);
     if (fipc_likely(rc == 0))
         fipc_sleepers_wake(&queue->channel.shm->get.sleepers);

@@ -80,10 +80,55 @@ ALWAYS_INLINE Py_ssize_t pass_sized(struct reader *reader, int wide, const uint8
     return size;
 }
 
-/* The value at reader->at: no container. */
-ALWAYS_INLINE PyObject *get_scalar(struct reader *reader) {
+/* The str and bytes of the message so far, in their order: the containers hold them. */
+struct memo {
+    PyObject *result; /* of get_container() */
+    int count;
+    int depth;
+    int dicts; /* begun so far */
+    PyObject *object[SEEN_MAX];
+};
+
+/* Whether a key that is kept for all messages is in this one already: then this is another
+ * object, which is equal, and stays another one. In the first dict no two are equal. */
+ALWAYS_INLINE int is_taken(const struct memo *memo, const PyObject *key) {
+    if (memo != NULL && memo->dicts > 1)
+        for (int i = 0; i < memo->count; i++)
+            if (memo->object[i] == key)
+                return 1;
+    return 0;
+}
+
+/* Notes a new reference, or gives it up; as it stands in an expression. */
+ALWAYS_INLINE PyObject *note(struct memo *memo, PyObject *object) {
+    if (memo == NULL || object == NULL)
+        return object;
+    if (memo->count == SEEN_MAX) {
+        Py_DECREF(object);
+        return damaged();
+    }
+    memo->object[memo->count++] = object;
+    return object;
+}
+
+/* The object that was noted as the one whose number is at reader->at, borrowed; or NULL. */
+ALWAYS_INLINE PyObject *get_seen(struct reader *reader, const struct memo *memo) {
+    uint16_t number;
+
+    if (memo == NULL || reader->end - reader->at < 3)
+        return NULL;
+    memcpy(&number, reader->at + 1, 2);
+    reader->at += 3;
+    return number < memo->count ? memo->object[number] : NULL;
+}
+
+static const uint8_t *get_container(const uint8_t *at, const uint8_t *end, struct memo *memo);
+
+/* The value at reader->at. Without a memo: of a message that is not deep. */
+ALWAYS_INLINE PyObject *get_value(struct reader *reader, struct memo *memo) {
     const uint8_t *at = reader->at, *content;
     Py_ssize_t left = reader->end - at, size;
+    PyObject *object;
     union {
         int32_t int32;
         int64_t int64;
@@ -101,7 +146,7 @@ ALWAYS_INLINE PyObject *get_scalar(struct reader *reader) {
         return PyLong_FromLong(value.int32);
     case VALUE_STR8:
         size = pass_sized(reader, 0, &content);
-        return size < 0 ? damaged() : get_str(content, size);
+        return size < 0 ? damaged() : note(memo, get_str(content, size));
     case VALUE_FLOAT:
         if (left < 9)
             return damaged();
@@ -130,11 +175,22 @@ ALWAYS_INLINE PyObject *get_scalar(struct reader *reader) {
         return PyLong_FromLongLong(value.int64);
     case VALUE_STR32:
         size = pass_sized(reader, 1, &content);
-        return size < 0 ? damaged() : get_str(content, size);
+        return size < 0 ? damaged() : note(memo, get_str(content, size));
     case VALUE_BYTES8:
     case VALUE_BYTES32:
         size = pass_sized(reader, *at == VALUE_BYTES32, &content);
-        return size < 0 ? damaged() : PyBytes_FromStringAndSize((const char *)content, size);
+        return size < 0 ? damaged()
+                        : note(memo, PyBytes_FromStringAndSize((const char *)content, size));
+    case VALUE_SEEN:
+        object = get_seen(reader, memo);
+        return object == NULL ? damaged() : Py_NewRef(object);
+    case VALUE_TUPLE:
+    case VALUE_LIST:
+    case VALUE_DICT:
+        if (memo == NULL)
+            return damaged();
+        reader->at = get_container(at, reader->end, memo);
+        return memo->result;
     default:
         return damaged();
     }
@@ -169,7 +225,7 @@ ALWAYS_INLINE int is_key(PyObject *key, const uint8_t *data, Py_ssize_t size) {
            memcmp(PyUnicode_1BYTE_DATA(key), data, (size_t)size) == 0;
 }
 
-static PyObject *get_key_str(const uint8_t *data, Py_ssize_t size) {
+ALWAYS_INLINE PyObject *get_key_str(const struct memo *memo, const uint8_t *data, Py_ssize_t size) {
     PyObject **recent, *key;
 
     if (size < KEY_MIN || size > KEY_MAX)
@@ -177,21 +233,30 @@ static PyObject *get_key_str(const uint8_t *data, Py_ssize_t size) {
     recent = &recent_keys[hash_key(data, size) >> 56];
     key = *recent;
     if (key != NULL && is_key(key, data, size))
-        return Py_NewRef(key);
+        return is_taken(memo, key) ? get_str(data, size) : Py_NewRef(key);
     key = get_str(data, size);
     if (key != NULL && PyUnicode_IS_COMPACT_ASCII(key))
         Py_XSETREF(*recent, Py_NewRef(key));
     return key;
 }
 
-static PyObject *get_key(struct reader *reader) {
+ALWAYS_INLINE PyObject *get_key(struct reader *reader, struct memo *memo) {
     const uint8_t *content;
     Py_ssize_t size;
 
-    if (reader->end - reader->at < 1 || *reader->at != VALUE_STR8)
-        return get_scalar(reader);
-    size = pass_sized(reader, 0, &content);
-    return size < 0 ? damaged() : get_key_str(content, size);
+    if (reader->at == reader->end)
+        return damaged();
+    switch (*reader->at) {
+    case VALUE_STR8:
+        size = pass_sized(reader, 0, &content);
+        return size < 0 ? damaged() : note(memo, get_key_str(memo, content, size));
+    case VALUE_TUPLE:
+    case VALUE_LIST:
+    case VALUE_DICT:
+        return damaged();
+    default:
+        return get_value(reader, memo);
+    }
 }
 
 /* Dicts come in kinds, each with the same keys in the same order. A copy of the last one of
@@ -205,17 +270,26 @@ static struct template {
     uint32_t misses;
 } templates[64];
 
-static struct template *template_of(const struct reader *reader, Py_ssize_t count) {
+ALWAYS_INLINE struct template *template_of(const struct reader *reader, const struct memo *memo,
+                                           Py_ssize_t count) {
     struct reader first = *reader;
     const uint8_t *content;
+    PyObject *key;
     Py_ssize_t size;
 
-    if (count == 0 || count > TEMPLATE_MEMBERS_MAX || first.at == first.end ||
-        *first.at != VALUE_STR8)
+    if (count == 0 || count > TEMPLATE_MEMBERS_MAX || first.at == first.end)
         return NULL;
-    size = pass_sized(&first, 0, &content);
-    if (size < 0)
-        return NULL;
+    if (*first.at == VALUE_STR8) {
+        size = pass_sized(&first, 0, &content);
+        if (size < 0)
+            return NULL;
+    } else {
+        key = *first.at == VALUE_SEEN ? get_seen(&first, memo) : NULL;
+        if (key == NULL || !PyUnicode_CheckExact(key) || !PyUnicode_IS_COMPACT_ASCII(key))
+            return NULL;
+        size = PyUnicode_GET_LENGTH(key);
+        content = PyUnicode_1BYTE_DATA(key);
+    }
     return &templates[(hash_key(content, size) >> 32 ^ (uint64_t)count) % 64];
 }
 
@@ -234,81 +308,113 @@ static void keep_template(struct template *template, PyObject *dict) {
         Py_XSETREF(template->dict, dict);
 }
 
-/* A dict with these keys. NULL without an exception: they are others, and reader is where it
- * was. */
-static PyObject *get_dict_like(struct reader *start, PyObject *template, Py_ssize_t count) {
-    struct reader reader = *start;
-    struct fastipc_dict_entry *entry;
-    PyObject *dict, *value;
+/* Whether `key` is the next one; passes it, and notes it, if so. */
+ALWAYS_INLINE int pass_key(struct reader *reader, struct memo *memo, PyObject *key) {
+    struct reader behind = *reader;
+    const uint8_t *content;
+    Py_ssize_t size;
 
-    if (PyDict_GET_SIZE(template) != count)
-        return NULL;
+    if (behind.at == behind.end)
+        return 0;
+    if (*behind.at == VALUE_SEEN) {
+        if (get_seen(&behind, memo) != key)
+            return 0;
+    } else {
+        if (*behind.at != VALUE_STR8 || (memo != NULL && memo->count == SEEN_MAX))
+            return 0;
+        size = pass_sized(&behind, 0, &content);
+        if (size < 0 || !is_key(key, content, size) || is_taken(memo, key))
+            return 0;
+        if (memo != NULL)
+            memo->object[memo->count++] = key;
+    }
+    *reader = behind;
+    return 1;
+}
+
+/* A dict with the members that have the keys of a template, and in *done how many these are. */
+ALWAYS_INLINE PyObject *get_dict_like(struct reader *start, struct memo *memo, PyObject *template,
+                                      Py_ssize_t count, Py_ssize_t *done) {
+    struct reader reader = *start;
+    struct fastipc_dict_entry *first, *entry;
+    PyObject *dict, *partial, *value;
+    int tracked = 0;
+
     /* The making of an object may run the collector, and with it whatever drops templates. */
     Py_INCREF(template);
-    dict = fastipc_dict_copy(template, &entry);
+    dict = fastipc_dict_copy(template, &first);
     Py_DECREF(template);
     if (dict == NULL)
         return NULL;
-    for (Py_ssize_t i = 0; i < count; i++, entry++) {
-        const uint8_t *content;
-        Py_ssize_t size;
-
-        if (reader.at == reader.end || *reader.at != VALUE_STR8)
-            goto others;
-        size = pass_sized(&reader, 0, &content);
-        if (size < 0 || !is_key(entry->key, content, size))
-            goto others;
-        value = get_scalar(&reader);
-        if (value == NULL)
-            goto others;
+    for (entry = first; entry < first + count; entry++) {
+        if (!pass_key(&reader, memo, entry->key))
+            break;
+        value = get_value(&reader, memo);
+        if (value == NULL) {
+            Py_DECREF(dict);
+            return NULL;
+        }
+        if (memo != NULL)
+            tracked |= PyType_IS_GC(Py_TYPE(value));
         entry->value = value;
         Py_DECREF(Py_None);
     }
     *start = reader;
-    return dict;
-others:
+    *done = entry - first;
+    if (*done == count) {
+        if (tracked)
+            PyObject_GC_Track(dict);
+        return dict;
+    }
+    partial = PyDict_New();
+    for (; partial != NULL && first < entry; first++)
+        if (PyDict_SetItem(partial, first->key, first->value) < 0)
+            Py_CLEAR(partial);
     Py_DECREF(dict);
-    return NULL;
+    return partial;
 }
 
-static PyObject *get_dict(struct reader *reader, Py_ssize_t count) {
-    struct template *template = template_of(reader, count);
+ALWAYS_INLINE PyObject *get_dict(struct reader *reader, struct memo *memo, Py_ssize_t count) {
+    struct template *template = template_of(reader, memo, count);
+    Py_ssize_t done = 0;
     PyObject *dict;
 
-    if (template != NULL && template->dict != NULL) {
-        dict = get_dict_like(reader, template->dict, count);
-        if (dict != NULL) {
+    if (memo != NULL)
+        memo->dicts++;
+    if (template != NULL && template->dict != NULL && PyDict_GET_SIZE(template->dict) == count)
+        dict = get_dict_like(reader, memo, template->dict, count, &done);
+    else
+        dict = PyDict_New();
+    if (done == count) {
+        if (template != NULL)
             template->misses = 0;
-            return dict;
-        }
-        if (PyErr_Occurred())
-            return NULL;
+        return dict;
     }
-    dict = PyDict_New();
-    for (Py_ssize_t i = 0; dict != NULL && i < count; i++) {
-        PyObject *key = get_key(reader);
-        PyObject *value = key != NULL ? get_scalar(reader) : NULL;
+    while (dict != NULL && done < count) {
+        PyObject *key = get_key(reader, memo);
+        PyObject *value = key != NULL ? get_value(reader, memo) : NULL;
 
         if (value == NULL || PyDict_SetItem(dict, key, value) < 0)
             Py_CLEAR(dict);
         Py_XDECREF(key);
         Py_XDECREF(value);
-    }
-    if (dict != NULL && PyDict_GET_SIZE(dict) != count) {
-        Py_DECREF(dict);
-        return damaged(); /* a key twice */
+        /* A key that is there already: its first value is gone, and the memo may name it. */
+        if (dict != NULL && PyDict_GET_SIZE(dict) != ++done) {
+            Py_DECREF(dict);
+            return damaged();
+        }
     }
     if (dict != NULL && template != NULL)
         keep_template(template, dict);
     return dict;
 }
 
-static PyObject *get_tuple(struct reader *start, Py_ssize_t count) {
+ALWAYS_INLINE PyObject *get_tuple(struct reader *start, struct memo *memo, Py_ssize_t count) {
     struct reader reader = *start;
     PyObject *result = PyTuple_New(count);
 
     for (Py_ssize_t i = 0; result != NULL && i < count; i++) {
-        PyObject *member = get_scalar(&reader);
+        PyObject *member = get_value(&reader, memo);
 
         if (member == NULL)
             Py_CLEAR(result);
@@ -319,12 +425,12 @@ static PyObject *get_tuple(struct reader *start, Py_ssize_t count) {
     return result;
 }
 
-static PyObject *get_list(struct reader *start, Py_ssize_t count) {
+ALWAYS_INLINE PyObject *get_list(struct reader *start, struct memo *memo, Py_ssize_t count) {
     struct reader reader = *start;
     PyObject *result = PyList_New(count);
 
     for (Py_ssize_t i = 0; result != NULL && i < count; i++) {
-        PyObject *member = get_scalar(&reader);
+        PyObject *member = get_value(&reader, memo);
 
         if (member == NULL)
             Py_CLEAR(result);
@@ -335,19 +441,50 @@ static PyObject *get_list(struct reader *start, Py_ssize_t count) {
     return result;
 }
 
+ALWAYS_INLINE PyObject *get_container_of(struct reader *reader, struct memo *memo, uint8_t tag,
+                                         Py_ssize_t count) {
+    if (tag == VALUE_DICT)
+        return get_dict(reader, memo, count);
+    if (tag == VALUE_TUPLE)
+        return get_tuple(reader, memo, count);
+    return get_list(reader, memo, count);
+}
+
+/* The container at `at`, in memo->result; returns what is behind it. */
+static const uint8_t *get_container(const uint8_t *at, const uint8_t *end, struct memo *memo) {
+    struct reader reader = {at + 2, end};
+
+    if (end - at < 2 || memo->depth == DEPTH_MAX) {
+        memo->result = damaged();
+        return end;
+    }
+    memo->depth++;
+    memo->result = get_container_of(&reader, memo, *at & ~VALUE_IS_DEEP, at[1]);
+    memo->depth--;
+    return reader.at;
+}
+
+static const uint8_t *get_deep(const uint8_t *at, const uint8_t *end, PyObject **result) {
+    struct memo memo;
+
+    memo.count = memo.depth = memo.dicts = 0;
+    at = get_container(at, end, &memo);
+    *result = memo.result;
+    return at;
+}
+
 PyObject *fastipc_decode(const uint8_t *data, Py_ssize_t size) {
-    struct reader reader = {data + 2, data + size};
+    struct reader reader = {data, data + size};
+    uint8_t tag = size < 2 ? 0 : *data & ~VALUE_IS_DEEP;
     PyObject *result;
 
-    if (size >= 2 && data[0] == VALUE_TUPLE) {
-        result = get_tuple(&reader, data[1]);
-    } else if (size >= 2 && data[0] == VALUE_DICT) {
-        result = get_dict(&reader, data[1]);
-    } else if (size >= 2 && data[0] == VALUE_LIST) {
-        result = get_list(&reader, data[1]);
+    if (tag != VALUE_TUPLE && tag != VALUE_DICT && tag != VALUE_LIST) {
+        result = get_value(&reader, NULL);
+    } else if (*data & VALUE_IS_DEEP) {
+        reader.at = get_deep(data, reader.end, &result);
     } else {
-        reader.at = data;
-        result = get_scalar(&reader);
+        reader.at += 2;
+        result = get_container_of(&reader, NULL, tag, data[1]);
     }
     if (result != NULL && reader.at != reader.end) {
         Py_DECREF(result);

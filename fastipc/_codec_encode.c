@@ -134,16 +134,21 @@ static inline int put_number(struct writer *writer, PyObject *obj, PyTypeObject 
 
 #define SEEN_FILTER_WORDS 8
 
-/* Remembers the str and bytes objects of a container; pickle would send the second
- * occurrence as a reference to the first. */
+/* Remembers the str, bytes and containers of a message; pickle would send the second occurrence
+ * as a reference to the first. */
 struct seen {
     /* A bit for each, chosen by the address; mostly it is not yet set. One word made 200
      * members slower than pickle, eight make them twice as fast. */
     uint64_t filter[SEEN_FILTER_WORDS];
     int count;
-    PyObject *object[2 * CONTAINER_MAX];
+    int container_count;
+    int depth;
+    uint8_t is_deep; /* VALUE_IS_DEEP, or 0 */
+    PyObject *container[NESTED_MAX];
+    PyObject *object[SEEN_MAX];
 };
 
+/* The number of an object that was seen before; -1, now it is; -2, there are too many. */
 static inline int see(struct seen *seen, PyObject *obj) {
     uint64_t hash = (uint64_t)(uintptr_t)obj * UINT64_C(0x9E3779B97F4A7C15);
     uint64_t bit = UINT64_C(1) << (hash >> 58);
@@ -152,51 +157,120 @@ static inline int see(struct seen *seen, PyObject *obj) {
     if (*filter & bit)
         for (int i = 0; i < seen->count; i++)
             if (seen->object[i] == obj)
-                return -1;
+                return i;
+    if (seen->count == SEEN_MAX)
+        return -2;
     *filter |= bit;
     seen->object[seen->count++] = obj;
+    return -1;
+}
+
+static int put_reference(struct writer *writer, int number, struct seen *seen) {
+    uint16_t number16 = (uint16_t)number;
+
+    if (number < 0 || writer->end - writer->at < 3)
+        return -1;
+    seen->is_deep = VALUE_IS_DEEP;
+    *writer->at++ = VALUE_SEEN;
+    memcpy(writer->at, &number16, 2);
+    writer->at += 2;
     return 0;
+}
+
+static int put_container(struct writer *writer, PyObject *obj, PyTypeObject *type,
+                         struct seen *seen);
+
+/* All but containers. */
+static inline int put_plain(struct writer *writer, PyObject *obj, PyTypeObject *type,
+                            struct seen *seen) {
+    int number;
+
+    if (type == &PyUnicode_Type || type == &PyBytes_Type) {
+        number = see(seen, obj);
+        if (number != -1)
+            return put_reference(writer, number, seen);
+        return type == &PyUnicode_Type ? put_str(writer, obj) : put_bytes(writer, obj);
+    }
+    return put_number(writer, obj, type);
+}
+
+static inline int is_container(PyTypeObject *type) {
+    return type == &PyDict_Type || type == &PyList_Type || type == &PyTuple_Type;
 }
 
 static inline int put_member(struct writer *writer, PyObject *obj, struct seen *seen) {
     PyTypeObject *type = Py_TYPE(obj);
 
-    if (type == &PyUnicode_Type)
-        return see(seen, obj) < 0 ? -1 : put_str(writer, obj);
-    if (type == &PyBytes_Type)
-        return see(seen, obj) < 0 ? -1 : put_bytes(writer, obj);
-    return put_number(writer, obj, type);
+    return is_container(type) ? put_container(writer, obj, type, seen)
+                              : put_plain(writer, obj, type, seen);
 }
 
-static int put_sequence(struct writer *writer, uint8_t tag, PyObject **items, Py_ssize_t count) {
-    struct seen seen;
-
+static int put_sequence(struct writer *writer, uint8_t tag, PyObject **items, Py_ssize_t count,
+                        struct seen *seen) {
     if (count > CONTAINER_MAX || writer->end - writer->at < 2)
         return -1;
     *writer->at++ = tag;
     *writer->at++ = (uint8_t)count;
-    memset(seen.filter, 0, sizeof(seen.filter));
-    seen.count = 0;
     for (Py_ssize_t i = 0; i < count; i++)
-        if (put_member(writer, items[i], &seen) < 0)
+        if (put_member(writer, items[i], seen) < 0)
             return -1;
     return 0;
 }
 
-static int put_dict(struct writer *writer, PyObject *obj) {
+static int put_dict(struct writer *writer, PyObject *obj, struct seen *seen) {
     Py_ssize_t pos = 0, count = PyDict_GET_SIZE(obj);
     PyObject *key, *value;
-    struct seen seen;
 
     if (count > CONTAINER_MAX || writer->end - writer->at < 2)
         return -1;
     *writer->at++ = VALUE_DICT;
     *writer->at++ = (uint8_t)count;
-    memset(seen.filter, 0, sizeof(seen.filter));
-    seen.count = 0;
+    /* What is no scalar, as a tuple may be, is not for the codec in the place of a key. */
     while (PyDict_Next(obj, &pos, &key, &value))
-        if (put_member(writer, key, &seen) < 0 || put_member(writer, value, &seen) < 0)
+        if (put_plain(writer, key, Py_TYPE(key), seen) < 0 || put_member(writer, value, seen) < 0)
             return -1;
+    return 0;
+}
+
+static int put_container(struct writer *writer, PyObject *obj, PyTypeObject *type,
+                         struct seen *seen) {
+    int rc;
+
+    /* One that is there twice, or in itself, is for pickle. There is but one empty tuple. */
+    if (type != &PyTuple_Type || PyTuple_GET_SIZE(obj) != 0) {
+        for (int i = 0; i < seen->container_count; i++)
+            if (seen->container[i] == obj)
+                return -1;
+        if (seen->container_count == NESTED_MAX)
+            return -1;
+        seen->container[seen->container_count++] = obj;
+    }
+    if (seen->depth == DEPTH_MAX)
+        return -1;
+    if (seen->depth++ != 0)
+        seen->is_deep = VALUE_IS_DEEP;
+    if (type == &PyTuple_Type)
+        rc = put_sequence(writer, VALUE_TUPLE, ((PyTupleObject *)obj)->ob_item,
+                          PyTuple_GET_SIZE(obj), seen);
+    else if (type == &PyDict_Type)
+        rc = put_dict(writer, obj, seen);
+    else
+        rc = put_sequence(writer, VALUE_LIST, ((PyListObject *)obj)->ob_item, PyList_GET_SIZE(obj),
+                          seen);
+    seen->depth--;
+    return rc;
+}
+
+static int put_outermost(struct writer *writer, PyObject *obj, PyTypeObject *type) {
+    uint8_t *first = writer->at;
+    struct seen seen;
+
+    memset(seen.filter, 0, sizeof(seen.filter));
+    seen.count = seen.container_count = seen.depth = 0;
+    seen.is_deep = 0;
+    if (put_container(writer, obj, type, &seen) < 0)
+        return -1;
+    *first |= seen.is_deep;
     return 0;
 }
 
@@ -205,18 +279,12 @@ Py_ssize_t fastipc_encode(PyObject *obj, uint8_t *buffer, Py_ssize_t size) {
     PyTypeObject *type = Py_TYPE(obj);
     int rc;
 
-    if (type == &PyTuple_Type)
-        rc = put_sequence(&writer, VALUE_TUPLE, ((PyTupleObject *)obj)->ob_item,
-                          PyTuple_GET_SIZE(obj));
-    else if (type == &PyDict_Type)
-        rc = put_dict(&writer, obj);
+    if (is_container(type))
+        rc = put_outermost(&writer, obj, type);
     else if (type == &PyUnicode_Type)
         rc = put_str(&writer, obj);
     else if (type == &PyBytes_Type)
         rc = put_bytes(&writer, obj);
-    else if (type == &PyList_Type)
-        rc =
-            put_sequence(&writer, VALUE_LIST, ((PyListObject *)obj)->ob_item, PyList_GET_SIZE(obj));
     else
         rc = put_number(&writer, obj, type);
     return rc < 0 ? -1 : writer.at - buffer;

@@ -18,10 +18,20 @@ enum {
     VALUE_TUPLE = '(',
     VALUE_LIST = '[',
     VALUE_DICT = '{',
+    VALUE_SEEN = 'r', /* a str or bytes of this message once more, by its number, two bytes */
 };
 
 /* Containers up to here: their length is one byte. Against pickle, a put and get of 250 takes
  * 0.5 times as long with int members, 0.7 with str, 0.4 with the items of a dict. */
 #define CONTAINER_MAX 255
+
+/* Set in the first tag: containers stand in each other, or VALUE_SEEN somewhere. */
+#define VALUE_IS_DEEP 0x80
+
+/* Of one message: how many str and bytes are told apart, how many containers, and how many
+ * of these stand in each other. What has more is for pickle. */
+#define SEEN_MAX 510
+#define NESTED_MAX 64
+#define DEPTH_MAX 8
 
 #endif

@@ -401,7 +401,14 @@ def test_a_message_that_is_cut_or_continued_anywhere_is_an_os_error(obj):
         (CODED, b"S\xff\xff\xff\xff" + b"x" * 100),
         (CODED, b"{\x01s\x03\xff\xff\xffN"),
         (CODED, b"{\x02s\x03keyNs\x03keyN"),
-        (CODED, b"(\x01(\x00"),
+        (CODED, b"(\x01(\x00"),  # which does not say that it is deep
+        (CODED, b"\xa8\x01" + b"(\x01" * 8 + b"(\x00"),  # too deep
+        (CODED, b"\xa8\x01r\x00\x00"),  # seen nothing yet
+        (CODED, b"\xa8\x02s\x02abr\x01\x00"),
+        (CODED, b"(\x02s\x02abr\x00\x00"),
+        (CODED, b"\xfb\x01(\x00N"),  # a container for a key
+        (CODED, b"\xfb\x02s\x02abs\x02yys\x02abr\x01\x00"),  # a key twice
+        (CODED, b"\xfb\x02s\x02abs\x02yyr\x00\x00s\x02zz"),
         (CODED, b"\x00"),
         (ASCII, b"x" * 5000 + b"\x80"),
         (0, b"N"),
