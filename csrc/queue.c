@@ -380,7 +380,6 @@ FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) 
             fipc_channel_silence_if_empty(channel, read_pos);
     }
     fipc_lock_release(&shm->get.lock);
-    fipc_channel_rest(channel);
     return rc;
 }
 
@@ -423,6 +422,7 @@ int fipc_queue_try_get(struct fipc_queue *queue, struct fipc_got *got) {
         if (rc < 0)
             got->block_count = 0;
     }
+    fipc_channel_rest(channel);
     return rc;
 }
 

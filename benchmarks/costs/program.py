@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import fastipc
@@ -21,6 +22,16 @@ mark = os.getppid
 COUNT = 100
 # Rounds before the one that is counted: rings find their size, the interpreter specialises.
 WARM_ROUNDS = 12
+
+
+@dataclass
+class Reading:
+    """What needs pickle."""
+
+    sensor: str
+    number: int
+    value: float
+
 
 KINDS: dict[str, Callable[[int], Any]] = {
     "int": lambda number: 1_000_000 + number,
@@ -38,6 +49,7 @@ KINDS: dict[str, Callable[[int], Any]] = {
         "position": {"x": number * 0.5, "y": number * 0.25},
         "tags": ["a", "b", {"depth": number}],
     },
+    "an object": lambda number: Reading(f"sensor-{number % 10}", number, number * 0.5),
 }
 
 PACE_SECONDS = 1e-4

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastipc._bench import payloads
 from fastipc._bench.case import Case, Lap, Part, percentiles
+from fastipc._bench.cases_queue import due_of
 from fastipc._bench.payloads import WrongMessageError
 from fastipc._bench.peers import Channel, Need, Peer
 
@@ -182,7 +183,7 @@ class QueueIdle(Case):
 
 
 class Pickler(Part):
-    """Pickles, unpickles and compares as a consumer does, without any transport."""
+    """Pickles, unpickles and checks as a KeyedConsumer does, without any transport."""
 
     def __init__(self, make: Callable[[int, int], Sequence[Any]]) -> None:
         super().__init__(None)
@@ -191,16 +192,17 @@ class Pickler(Part):
     def prepare(self, lap: Lap) -> None:
         super().prepare(lap)
         self._messages = self._make(lap.start, lap.count)
+        self._due = due_of(self._messages, check_all=lap.check_all)
 
     def run(self) -> dict[str, Any]:
         dumps, loads = pickle.dumps, pickle.loads
         first = perf_counter()
         pickles = [dumps(message, 5) for message in self._messages]
         between = perf_counter()
-        for data, expected in zip(pickles, self._messages, strict=True):
+        for data, (key, expected) in zip(pickles, self._due, strict=True):
             message = loads(data)
-            if message != expected:
-                raise WrongMessageError(f"{expected!r} was pickled, {message!r} unpickled")
+            if (message if key is None else key(message)) != expected:
+                raise WrongMessageError(f"{message!r} was unpickled in the place of {expected!r}")
         last = perf_counter()
         return {"first": first, "last": last, "dumps": between - first, "loads": last - between}
 
@@ -208,7 +210,7 @@ class Pickler(Part):
 class PickleAlone(Case):
     """What a queue can reach at most whose two sides only pickle and unpickle, side by side.
 
-    With the comparison that every consumer makes: it is none of the queue's time.
+    With the check that every consumer makes: it is none of the queue's time.
     """
 
     most_count = 100_000

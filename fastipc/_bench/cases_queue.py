@@ -79,8 +79,52 @@ class SmallConsumer(Part):
         return {"first": first, "last": perf_counter()}
 
 
+def due_of(
+    messages: Sequence[Any], *, check_all: bool
+) -> list[tuple[Callable[[Any], Any] | None, Any]]:
+    """Return for each message what to look at, None for all of it, and what is due there."""
+    every = 1 if check_all else payloads.FULL_CHECK_EVERY
+    due = []
+    for at, message in enumerate(messages):
+        key = None if at % every == 0 else payloads.number_of(message)
+        due.append((key, message if key is None else key(message)))
+    return due
+
+
+class KeyedConsumer(Part):
+    """Gets messages of which some would take as long to be compared as to come here.
+
+    Of these it looks at the number, and compares one in FULL_CHECK_EVERY whole; all of them while
+    it warms up.
+    """
+
+    def __init__(self, channel: Channel, make: Maker) -> None:
+        super().__init__(channel)
+        self._make = make
+        self._end = channel.receiver()
+
+    def prepare(self, lap: Lap) -> None:
+        self._due = due_of(self._make(lap.start, lap.count), check_all=lap.check_all)
+
+    def run(self) -> dict[str, Any]:
+        get, decode = self._end.get, self.channel.decode
+        due = iter(self._due)
+        key, expected = next(due)
+        message = get() if decode is None else decode(get())
+        first = perf_counter()
+        if message != expected:
+            raise WrongMessageError(f"got {message!r} in the place of {expected!r}")
+        for key, expected in due:
+            message = get() if decode is None else decode(get())
+            if (message if key is None else key(message)) != expected:
+                raise WrongMessageError(f"got {message!r} in the place of {expected!r}")
+        return {"first": first, "last": perf_counter()}
+
+
 class SmallObjects(Case):
     """Small objects through an unbounded Queue."""
+
+    consumer: ClassVar[type[SmallConsumer] | type[KeyedConsumer]] = SmallConsumer
 
     need: ClassVar[Need] = Need()
 
@@ -95,7 +139,7 @@ class SmallObjects(Case):
     def parts(self) -> Sequence[Callable[[Any], Part]]:
         return [
             lambda queue: SmallProducer(queue, self.make),
-            lambda queue: SmallConsumer(queue, self.make),
+            lambda queue: self.consumer(queue, self.make),
         ]
 
 
@@ -126,6 +170,7 @@ class QueueNested(SmallObjects):
     need = Need(item_bytes=256)
     most_count = 100_000
     make = staticmethod(payloads.nested)
+    consumer = KeyedConsumer
 
 
 class QueueDataclass(SmallObjects):
@@ -134,6 +179,7 @@ class QueueDataclass(SmallObjects):
     need = Need(item_bytes=256)
     most_count = 100_000
     make = staticmethod(payloads.readings)
+    consumer = KeyedConsumer
 
 
 class QueueMix(SmallObjects):
@@ -142,6 +188,7 @@ class QueueMix(SmallObjects):
     need = Need(item_bytes=256)
     most_count = 150_000
     make = staticmethod(payloads.mixed)
+    consumer = KeyedConsumer
 
 
 class SmallBytes(SmallObjects):
