@@ -68,6 +68,7 @@ get_context = Context
 """
 
 QUICK = Settings(seconds=0.001)
+OURS_AND_STANDARD = ("fastipc", "multiprocessing")
 SCRATCH_PREFIX = f"fbt{os.getpid():x}"
 
 
@@ -107,9 +108,10 @@ def test_each_case_gives_numbers(case: str) -> None:
 @pytest.mark.parametrize("case", ["queue-int", "numpy-64KiB", "pipe-64B-throughput"])
 def test_each_library_gives_numbers_where_it_is_installed(case: str, peer: str) -> None:
     try:
-        result = measure(case, peer, QUICK)
+        result = measure(case, peer, Settings(seconds=0.001, lap_timeout_seconds=30))
     except MeasurementError as error:
-        assert error.kind == "absent"
+        # iceoryx2 was seen to hang beside other work on both CPUs; that is to be reported, no more.
+        assert error.kind == "absent" or (error.kind == "hung" and peer not in OURS_AND_STANDARD)
     else:
         assert result["value"] > 0
     names = [*os.listdir("/dev/shm"), *os.listdir(tempfile.gettempdir())]
