@@ -47,6 +47,10 @@ int fipc_queue_create(const struct fipc_queue_config *config, struct fipc_queue 
     rc = fipc_segment_create(&queue->segment, &segment_config);
     if (rc < 0)
         goto err_free;
+    /* At once, unlike a pipe's: nearly all that looks at a queue reads its positions. */
+    rc = fipc_segment_map(&queue->segment);
+    if (rc < 0)
+        goto err_segment;
     rc = fipc_os_doorbell();
     if (rc < 0)
         goto err_segment;

@@ -140,6 +140,7 @@ static FIXTURE_UNUSED struct fipc_segment *new_segment(void) {
 
     CHECK(segment != NULL);
     CHECK_EQ(fipc_segment_create(segment, &config), 0);
+    CHECK_EQ(fipc_segment_map(segment), 0);
     return segment;
 }
 
