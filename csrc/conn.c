@@ -153,7 +153,6 @@ static void close_pair(int fds[2]) {
 int fipc_pipe_create(bool duplex, const char *label, struct fipc_conn **a, struct fipc_conn **b) {
     struct fipc_segment_config config = {
         .kind = FIPC_KIND_CONN,
-        .ring_log2 = FIPC_CLASS_MIN,
         .channel_count = duplex ? 2 : 1,
         .label = label,
     };

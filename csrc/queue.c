@@ -31,7 +31,6 @@ static void connect_channel(struct fipc_queue *queue) {
 int fipc_queue_create(const struct fipc_queue_config *config, struct fipc_queue **out) {
     struct fipc_segment_config segment_config = {
         .kind = FIPC_KIND_QUEUE,
-        .ring_log2 = FIPC_RING_FIRST_LOG2,
         .channel_count = 1,
         .maxsize = config->maxsize,
         .max_bytes = config->max_bytes,

@@ -188,15 +188,15 @@ static void set_places(struct fipc_segment *segment, uint8_t *base) {
     fipc_store_release(&segment->chunk[0], base);
 }
 
-/* The first group: one page of descriptors, then the channels' first rings. */
+/* The first group: the channels' first rings. */
 static void init_group(struct fipc_group_shm *group, const struct fipc_segment_config *config) {
-    uint64_t place = FIPC_OFF_SPACE + FIPC_PAGE, ring_bytes = UINT64_C(1) << config->ring_log2;
+    uint64_t place = FIPC_OFF_RINGS, ring_bytes = UINT64_C(1) << FIPC_RING_FIRST_LOG2;
 
-    group->size_class = config->ring_log2;
+    group->size_class = FIPC_RING_FIRST_LOG2;
     for (uint32_t i = 0; i < config->channel_count; i++) {
         group->block[i].owner = FIPC_OWNER(0, 0); /* a queue's block: the word is moot */
         group->block[i].ordinal = FIPC_POS_FIRST;
-        group->block[i].place = place | config->ring_log2;
+        group->block[i].place = place | FIPC_RING_FIRST_LOG2;
         group->block[i].populated = ring_bytes | FIPC_BLOCK_KIND_RING | i << 1;
         place += ring_bytes;
     }
@@ -209,11 +209,10 @@ static void init_channel(struct fipc_channel_shm *channel, uint32_t index) {
         FIPC_RING_REF(1, FIPC_BLOCK_ID(0, index));
 }
 
-static void init_arena(struct fipc_arena_shm *arena, const struct fipc_segment_config *config) {
-    arena->state.copy[0].pos =
-        FIPC_OFF_SPACE + FIPC_PAGE + ((uint64_t)config->channel_count << config->ring_log2);
+static void init_arena(struct fipc_arena_shm *arena) {
+    arena->state.copy[0].pos = FIPC_OFF_SPACE;
     arena->state.copy[0].count = 1;
-    arena->class_tail[config->ring_log2] = 1;
+    arena->class_tail[FIPC_RING_FIRST_LOG2] = 1;
 }
 
 /* A random name, 16 bytes. Drawn from a pool, since asking the kernel takes 2 us; a child
@@ -239,11 +238,9 @@ static int new_id(uint8_t *id) {
     return rc;
 }
 
-/* What the creator writes of the first page; its slots are zeros. */
-#define FIRST_PAGE_BYTES FIPC_OFF_SLOTS
-/* Of the first group: its head, and the descriptors of two rings. */
-#define FIRST_GROUP_BYTES \
-    (offsetof(struct fipc_group_shm, block) + 2 * sizeof(struct fipc_block_shm))
+/* What a segment begins with: the first group, and behind it the header's page as far as
+ * the slots, which are zeros. */
+#define BORN_BYTES (FIPC_OFF_SLOTS - FIPC_OFF_GROUP0)
 
 static void init_header(struct fipc_header_shm *header, const struct fipc_segment *segment,
                         uint32_t kind) {
@@ -256,27 +253,24 @@ static void init_header(struct fipc_header_shm *header, const struct fipc_segmen
     header->magic = FIPC_MAGIC;
 }
 
-/* Writes what a new segment begins with. Into the file and not through the mapping, since
- * a touched mapping costs 5 us here: page faults, a page of the page table, and the same
- * again when it is unmapped (create and close of a queue: 41 us, so 30). */
+/* Into the file and not through a mapping, since a touched mapping costs 5 us here: page
+ * faults, a page of the page table, and the same again when it is unmapped. */
 static int write_first_pages(const struct fipc_segment *segment,
                              const struct fipc_segment_config *config) {
-    _Alignas(FIPC_CACHE_LINE) uint8_t page[FIRST_PAGE_BYTES] = {0};
-    struct fipc_group_shm group = {0};
-    uint32_t *dir = (uint32_t *)(page + FIPC_OFF_GROUP_DIR0);
+    _Alignas(FIPC_CACHE_LINE) uint8_t born[BORN_BYTES] = {0};
     const char *limit = NULL;
     int rc;
 
-    init_header((struct fipc_header_shm *)(page + FIPC_OFF_HEADER), segment, config->kind);
-    init_channel((struct fipc_channel_shm *)(page + FIPC_OFF_CHANNEL0), 0);
+    init_group((struct fipc_group_shm *)born, config);
+    init_header((struct fipc_header_shm *)(born + FIPC_OFF_HEADER - FIPC_OFF_GROUP0), segment,
+                config->kind);
+    init_channel((struct fipc_channel_shm *)(born + FIPC_OFF_CHANNEL0 - FIPC_OFF_GROUP0), 0);
     if (config->channel_count == 2)
-        init_channel((struct fipc_channel_shm *)(page + FIPC_OFF_CHANNEL1), 1);
-    init_arena((struct fipc_arena_shm *)(page + FIPC_OFF_ARENA), config);
-    dir[0] = FIPC_OFF_SPACE / FIPC_PAGE;
-    init_group(&group, config);
-    rc = fipc_os_fill(segment->fd, FIPC_OFF_SPACE, &group, FIRST_GROUP_BYTES, &limit);
-    if (rc == 0)
-        rc = fipc_os_fill(segment->fd, 0, page, sizeof(page), &limit); /* step create-magic */
+        init_channel((struct fipc_channel_shm *)(born + FIPC_OFF_CHANNEL1 - FIPC_OFF_GROUP0), 1);
+    init_arena((struct fipc_arena_shm *)(born + FIPC_OFF_ARENA - FIPC_OFF_GROUP0));
+    *(uint32_t *)(born + FIPC_OFF_GROUP_DIR0 - FIPC_OFF_GROUP0) = FIPC_OFF_GROUP0 / FIPC_PAGE;
+    /* step create-magic */
+    rc = fipc_os_fill(segment->fd, FIPC_OFF_GROUP0, born, sizeof(born), &limit);
     if (rc < 0)
         fipc_set_limit_name(limit);
     return rc;
@@ -290,8 +284,7 @@ int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_
     memset(segment, 0, sizeof(*segment));
     segment->maxsize = config->maxsize;
     segment->max_bytes = config->max_bytes;
-    segment->length =
-        FIPC_OFF_SPACE + FIPC_PAGE + ((uint64_t)config->channel_count << config->ring_log2);
+    segment->length = FIPC_OFF_SPACE;
     if (config->label != NULL)
         (void)snprintf(segment->label, sizeof(segment->label), "%s", config->label);
     rc = new_id(segment->id);
@@ -361,10 +354,13 @@ bool fipc_segment_was_entered(const struct fipc_segment *segment) {
 }
 
 int fipc_segment_reserve_first(struct fipc_segment *segment) {
-    uint64_t first = FIPC_OFF_SPACE + FIPC_PAGE;
+    struct fipc_group_shm *group = (struct fipc_group_shm *)(segment->chunk[0] + FIPC_OFF_GROUP0);
+    uint64_t rings = fipc_load_acquire(&group->used);
 
-    /* Nobody has entered, so the file has the length that it was born with. */
-    return fipc_segment_reserve(segment, first, fipc_load_relaxed(&segment->length) - first);
+    /* Nobody has entered, so these are as at birth. */
+    if (rings < 1 || rings > 2)
+        return -EBADMSG;
+    return fipc_segment_reserve(segment, FIPC_OFF_RINGS, rings << FIPC_RING_FIRST_LOG2);
 }
 
 int fipc_segment_open(struct fipc_segment *segment, int fd, uint32_t kind) {
@@ -378,7 +374,7 @@ int fipc_segment_open(struct fipc_segment *segment, int fd, uint32_t kind) {
     rc = fipc_os_memfd_stat(fd, &segment->inode, &length, &sealed);
     if (rc < 0)
         return rc;
-    if (!sealed || length < FIPC_OFF_SPACE + FIPC_PAGE)
+    if (!sealed || length < FIPC_OFF_SPACE)
         return -EINVAL;
     segment->length = length;
     rc = map_first(segment);

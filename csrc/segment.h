@@ -10,7 +10,6 @@
 
 struct fipc_segment_config {
     uint32_t kind;          /* FIPC_KIND_* */
-    uint32_t ring_log2;     /* size of each channel's first ring */
     uint32_t channel_count; /* 1 or 2 */
     uint64_t maxsize;       /* items, 0: no limit */
     uint64_t max_bytes;     /* bytes, 0: no limit */
@@ -75,8 +74,8 @@ FIPC_MUST_USE int fipc_segment_map(struct fipc_segment *segment);
  * that is about to enter may be missed. */
 FIPC_MUST_USE bool fipc_segment_was_entered(const struct fipc_segment *segment);
 
-/* Reserves the memory of the first rings; for the first process that enters. Errors: see
- * fipc_segment_reserve(). */
+/* Reserves the memory of the first rings; for the first process that enters. Errors:
+ * -EBADMSG; those of fipc_segment_reserve(). */
 FIPC_MUST_USE int fipc_segment_reserve_first(struct fipc_segment *segment);
 
 /* Gives the slot and the descriptor back; what is mapped can still be read. While views

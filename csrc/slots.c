@@ -24,7 +24,7 @@ static int reserve_slot(struct fipc_segment *segment, uint32_t slot) {
         return 0;
     if (slot == 0)
         return fipc_segment_reserve_first(segment);
-    if (page == 0 || offset != page)
+    if (offset != page)
         return 0;
     return fipc_segment_reserve(segment, page, FIPC_PAGE);
 }

@@ -177,7 +177,7 @@ static void who_enters_first_reserves_the_first_ring(void) {
     CHECK(fipc_segment_was_entered(one));
     CHECK_EQ(fipc_os_allocated_bytes(one->fd), born_bytes + ring_bytes);
     /* Only the first: the ring may have been given back since. */
-    CHECK_EQ(fipc_os_punch(one->fd, FIPC_OFF_SPACE + FIPC_PAGE, (uint64_t)ring_bytes), 0);
+    CHECK_EQ(fipc_os_punch(one->fd, FIPC_OFF_RINGS, (uint64_t)ring_bytes), 0);
     CHECK_EQ(fipc_segment_enter(one), 1);
     CHECK_EQ(fipc_os_allocated_bytes(one->fd), born_bytes);
     drop_segment(two);
