@@ -47,6 +47,13 @@ int fipc_group_map(struct fipc_segment *segment, uint32_t group, struct fipc_gro
     return rc < 0 ? rc : fipc_group_find(segment, group, out);
 }
 
+/* Can a block of this size lie there? One of the first rings, or behind the tables. */
+static bool is_possible(uint64_t offset, uint32_t size_class) {
+    return size_class >= FIPC_CLASS_MIN && size_class <= FIPC_CLASS_MAX &&
+           (offset >= FIPC_OFF_SPACE ||
+            (offset >= FIPC_OFF_RINGS && offset + (UINT64_C(1) << size_class) <= FIPC_OFF_GROUP0));
+}
+
 /* Fills `out` from a descriptor whose place has been checked against the file. */
 static int find_place(const struct fipc_segment *segment, uint32_t id, struct fipc_group_shm *group,
                       struct fipc_block *out) {
@@ -56,7 +63,7 @@ static int find_place(const struct fipc_segment *segment, uint32_t id, struct fi
     uint32_t size_class = (uint32_t)(place & FIPC_BLOCK_LOW_MASK);
     int rc;
 
-    if (size_class < FIPC_CLASS_MIN || size_class > FIPC_CLASS_MAX || place < FIPC_OFF_SPACE)
+    if (!is_possible(place & ~FIPC_BLOCK_LOW_MASK, size_class))
         return -EBADMSG;
     out->capacity = UINT64_C(1) << size_class;
     if (populated > out->capacity)

@@ -10,14 +10,15 @@
 void fipc_channel_init(struct fipc_channel *channel, struct fipc_segment *segment, uint32_t index) {
     memset(channel, 0, sizeof(*channel));
     channel->segment = segment;
-    channel->shm = fipc_segment_channel(segment, index);
     channel->index = index;
     channel->wrap_log2 = FIPC_RING_STEADY_LOG2;
     channel->max_log2 = FIPC_RING_MAX_LOG2;
     channel->grows = true;
     channel->bell_read_fd = channel->bell_write_fd = -1;
-    channel->maxsize = segment->header->maxsize ? segment->header->maxsize : UINT64_MAX;
-    channel->max_bytes = segment->header->max_bytes ? segment->header->max_bytes : UINT64_MAX;
+    channel->maxsize = segment->maxsize ? segment->maxsize : UINT64_MAX;
+    channel->max_bytes = segment->max_bytes ? segment->max_bytes : UINT64_MAX;
+    if (segment->header != NULL)
+        channel->shm = fipc_segment_channel(segment, index);
 }
 
 int fipc_channel_enter_slow(struct fipc_channel *channel) {
@@ -31,6 +32,9 @@ int fipc_channel_enter_slow(struct fipc_channel *channel) {
     if (channel->token != channel->segment->fork_token) {
         channel->put_ring.ref = channel->get_ring.ref = 0;
         channel->seen_read_pos = channel->seen_get_count = channel->seen_write_pos = 0;
+        /* Once: a queue's is read by threads that have not entered. */
+        if (channel->shm == NULL)
+            channel->shm = fipc_segment_channel(channel->segment, channel->index);
         slot = &channel->segment->slots[channel->segment->slot];
         channel->taken = &slot->taken[channel->index];
         channel->given = &slot->given[channel->index];
@@ -706,11 +710,14 @@ void fipc_channel_depth(const struct fipc_channel *channel, uint64_t *items, uin
 /* ---- the armed doorbell ---- */
 
 int fipc_channel_arm(struct fipc_channel *channel, int ring_fd, int64_t deadline_ns) {
-    struct fipc_channel_shm *shm = channel->shm;
+    struct fipc_channel_shm *shm;
     int rc = fipc_channel_enter(channel);
 
-    if (rc < 0 || fipc_load_acquire(&shm->put.flags) & FIPC_SIDE_ARMED)
+    if (rc < 0)
         return rc;
+    shm = channel->shm;
+    if (fipc_load_acquire(&shm->put.flags) & FIPC_SIDE_ARMED)
+        return 0;
     rc = fipc_channel_lock_put(channel, deadline_ns);
     if (rc < 0)
         return rc;

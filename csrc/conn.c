@@ -68,34 +68,39 @@ static void init_channel(struct fipc_conn *conn, struct fipc_channel *channel, u
     channel->grows = false;
 }
 
-/* Puts descriptors and channels in their places; the segment is attached already. */
-static int connect_end(struct fipc_conn *conn, uint32_t end, int read_fd, int write_fd) {
-    int rc;
-
+/* Puts descriptors, whose inodes are known, and channels in their places; the segment is
+ * attached already. */
+static void connect_end(struct fipc_conn *conn, uint32_t end, int read_fd, int write_fd) {
     conn->end = end;
-    conn->read_fd = conn->write_fd = -1;
     init_channel(conn, &conn->out, end);
     init_channel(conn, &conn->in, 1 - end);
-    if (read_fd >= 0) {
-        if (fipc_side_read(&conn->in.shm->put).ring == 0)
-            return -EINVAL;
-        rc = take_pipe_fd(read_fd, O_RDONLY, &conn->read_inode);
-        if (rc < 0)
-            return rc;
-    }
-    if (write_fd >= 0) {
-        if (fipc_side_read(&conn->out.shm->put).ring == 0)
-            return -EINVAL;
-        rc = take_pipe_fd(write_fd, O_WRONLY, &conn->write_inode);
-        if (rc < 0)
-            return rc;
-    }
     conn->readable = read_fd >= 0;
     conn->writable = write_fd >= 0;
     conn->read_fd = conn->in.bell_read_fd = read_fd;
     conn->write_fd = conn->out.bell_write_fd = write_fd;
     conn->in.bell_inode = conn->read_inode;
     conn->out.bell_inode = conn->write_inode;
+}
+
+/* Checks descriptors that came from elsewhere, and sets them up. */
+static int take_end(struct fipc_conn *conn, uint32_t end, int read_fd, int write_fd) {
+    int rc;
+
+    if (read_fd >= 0) {
+        rc = take_pipe_fd(read_fd, O_RDONLY, &conn->read_inode);
+        if (rc < 0)
+            return rc;
+    }
+    if (write_fd >= 0) {
+        rc = take_pipe_fd(write_fd, O_WRONLY, &conn->write_inode);
+        if (rc < 0)
+            return rc;
+    }
+    connect_end(conn, end, read_fd, write_fd);
+    if (read_fd >= 0 && fipc_side_read(&conn->in.shm->put).ring == 0)
+        return -EINVAL;
+    if (write_fd >= 0 && fipc_side_read(&conn->out.shm->put).ring == 0)
+        return -EINVAL;
     conn->seen_close_epoch = fipc_load_acquire(&conn->out.shm->close_epoch);
     return 0;
 }
@@ -121,7 +126,7 @@ int fipc_conn_open(int memfd, int read_fd, int write_fd, uint32_t end, struct fi
         free(conn);
         return rc;
     }
-    rc = connect_end(conn, end, read_fd, write_fd);
+    rc = take_end(conn, end, read_fd, write_fd);
     if (rc == 0 && fcntl(memfd, F_SETFD, FD_CLOEXEC) < 0)
         rc = -errno;
     if (rc < 0) {
@@ -130,6 +135,13 @@ int fipc_conn_open(int memfd, int read_fd, int write_fd, uint32_t end, struct fi
     }
     *out = conn;
     return 0;
+}
+
+/* A kernel pipe for one direction, and its inode number. */
+static int make_life_line(int fds[2], uint64_t *inode) {
+    int rc = fipc_os_pipe(fds);
+
+    return rc < 0 ? rc : pipe_inode(fds[0], inode);
 }
 
 static void close_pair(int fds[2]) {
@@ -141,84 +153,103 @@ static void close_pair(int fds[2]) {
 int fipc_pipe_create(bool duplex, const char *label, struct fipc_conn **a, struct fipc_conn **b) {
     struct fipc_segment_config config = {
         .kind = FIPC_KIND_CONN,
-        .ring_log2 = FIPC_CLASS_MIN,
         .channel_count = duplex ? 2 : 1,
         .label = label,
     };
-    int forth[2] = {-1, -1}, back[2] = {-1, -1}, memfd, rc;
-    struct fipc_conn *end0 = calloc(1, sizeof(*end0)), *end1 = NULL;
+    int forth[2] = {-1, -1}, back[2] = {-1, -1}, rc = -ENOMEM;
+    struct fipc_conn *end0 = calloc(1, sizeof(*end0)), *end1 = calloc(1, sizeof(*end1));
 
-    if (end0 == NULL)
-        return -ENOMEM;
+    if (end0 == NULL || end1 == NULL)
+        goto err_free;
     rc = fipc_segment_create(&end0->segment, &config);
-    if (rc < 0) {
-        free(end0);
-        return rc;
-    }
-    rc = fipc_os_pipe(forth);
+    if (rc < 0)
+        goto err_free;
+    rc = make_life_line(forth, &end0->write_inode);
     if (rc == 0 && duplex)
-        rc = fipc_os_pipe(back);
+        rc = make_life_line(back, &end0->read_inode);
     if (rc < 0)
         goto err_pipes;
-    rc = connect_end(end0, 0, back[0], forth[1]);
+    rc = fipc_segment_share(&end1->segment, &end0->segment);
     if (rc < 0)
         goto err_pipes;
-    memfd = fcntl(end0->segment.fd, F_DUPFD_CLOEXEC, 0);
-    if (memfd < 0) {
-        rc = -errno;
-        goto err_pipes;
-    }
-    rc = fipc_conn_open(memfd, forth[0], back[1], 1, &end1);
-    if (rc < 0)
-        goto err_memfd;
+    end1->read_inode = end0->write_inode;
+    end1->write_inode = end0->read_inode;
+    connect_end(end0, 0, back[0], forth[1]);
+    connect_end(end1, 1, forth[0], back[1]);
     *a = duplex ? end0 : end1;
     *b = duplex ? end1 : end0;
     return 0;
-err_memfd:
-    (void)close(memfd);
 err_pipes:
     close_pair(back);
     close_pair(forth);
     fipc_segment_close(&end0->segment);
+err_free:
     free(end0);
+    free(end1);
     return rc;
 }
 
+/* A channel whatever has been entered; NULL before the segment is mapped. */
+static struct fipc_channel_shm *channel_at(struct fipc_conn *conn, uint32_t index) {
+    return conn->segment.header == NULL ? NULL : fipc_segment_channel(&conn->segment, index);
+}
+
 void fipc_conn_shut(struct fipc_conn *conn) {
+    struct fipc_channel_shm *in, *out;
+
     /* S1, pairs with the sleepers' look at it after they marked themselves; one who
      * sleeps all the same looks again after his slice. */
     (void)fipc_exchange_seqcst(&conn->shut, 1);
+    /* Behind the lock: who has not mapped it by now will find `shut` before he sleeps. */
+    fipc_process_lock();
+    in = channel_at(conn, conn->in.index);
+    out = channel_at(conn, conn->out.index);
+    fipc_process_unlock();
     if (conn->readable) {
         /* A byte too many: whoever finds nothing behind it takes it out. */
         int rc = fipc_conn_ring_in(conn);
 
         (void)rc;
-        fipc_sleepers_wake_all(&conn->in.shm->recv_turn_sleepers);
+        if (in != NULL)
+            fipc_sleepers_wake_all(&in->recv_turn_sleepers);
     }
-    if (conn->writable) {
-        fipc_sleepers_wake_all(&conn->out.shm->get.sleepers);
-        fipc_sleepers_wake_all(&conn->out.shm->send_turn_sleepers);
+    if (conn->writable && out != NULL) {
+        fipc_sleepers_wake_all(&out->get.sleepers);
+        fipc_sleepers_wake_all(&out->send_turn_sleepers);
     }
+}
+
+/* A receiving end is closed. Who has not entered yet looks before his first message anyhow;
+ * for him nothing is mapped and no page touched, which would cost 9 us. */
+static void tell_senders(struct fipc_conn *conn) {
+    struct fipc_channel_shm *in;
+
+    if (!fipc_segment_was_entered(&conn->segment) || fipc_segment_map(&conn->segment) < 0)
+        return;
+    in = channel_at(conn, conn->in.index);
+    /* step close-epoch: the descriptor first, since who sees the new epoch looks for
+     * readers, and must not find us. */
+    (void)fipc_fetch_add_seqcst(&in->close_epoch, 1);
+    fipc_sleepers_wake_all(&in->get.sleepers);
 }
 
 void fipc_conn_close(struct fipc_conn *conn) {
     uint64_t owner = fipc_token_is_current(conn->segment.fork_token) ? conn->segment.owner : 0;
+    struct fipc_channel_shm *in = channel_at(conn, conn->in.index);
+    struct fipc_channel_shm *out = channel_at(conn, conn->out.index);
 
     /* Should we die in here: the turns of a slot that is given back are dead. */
     if (owner != 0 && conn->readable)
-        fipc_turn_release(&conn->in.shm->recv_turn, owner, &conn->in.shm->recv_turn_sleepers);
+        fipc_turn_release(&in->recv_turn, owner, &in->recv_turn_sleepers);
     if (owner != 0 && conn->writable)
-        fipc_turn_release(&conn->out.shm->send_turn, owner, &conn->out.shm->send_turn_sleepers);
+        fipc_turn_release(&out->send_turn, owner, &out->send_turn_sleepers);
     free(conn->kept);
     if (conn->writable && fipc_pipe_fd_is_ours(conn->write_fd, conn->write_inode) == 0)
         (void)close(conn->write_fd);
     if (conn->readable) {
         if (fipc_pipe_fd_is_ours(conn->read_fd, conn->read_inode) == 0)
             (void)close(conn->read_fd);
-        /* step close-epoch: the descriptor first, since who sees the new epoch looks for
-         * readers, and must not find us. */
-        (void)fipc_fetch_add_seqcst(&conn->in.shm->close_epoch, 1);
-        fipc_sleepers_wake_all(&conn->in.shm->get.sleepers);
+        tell_senders(conn);
     }
     fipc_segment_close(&conn->segment);
     free(conn);

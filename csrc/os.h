@@ -40,6 +40,15 @@ void fipc_os_unmap(void *address, uint64_t size);
  * *limit then names the limit on failure (static string). Errors: -ENOMEM,
  * -ENOSPC, -EFBIG, -EBADF. What was reserved before a failure stays reserved. */
 FIPC_MUST_USE int fipc_os_reserve(int fd, uint64_t offset, uint64_t size, const char **limit);
+/* Writes `size` bytes at `offset` of a new fd, whose length is at least their end; memory
+ * comes with them. For some pages that nobody has mapped yet: half as expensive as
+ * reserving them and writing through a mapping, whose page faults are then the first
+ * user's. Errors, and *limit: as fipc_os_reserve(). */
+FIPC_MUST_USE int fipc_os_fill(int fd, uint64_t offset, const void *data, uint64_t size,
+                               const char **limit);
+/* Reads `size` bytes at `offset` of fd, without a page fault. Errors: -EBADF; -EIO, the
+ * file ends before. */
+FIPC_MUST_USE int fipc_os_peek(int fd, uint64_t offset, void *data, uint64_t size);
 /* Gives the memory behind [offset, offset + size) back; it reads as zeros. */
 int fipc_os_punch(int fd, uint64_t offset, uint64_t size);
 /* Bytes of memory behind fd. */

@@ -208,6 +208,17 @@ static const char *nospace_limit(void) {
                        : "the memory file system's size";
 }
 
+/* Memory was refused with `error`: names the limit, and returns -error. */
+static int refused(int error, const char **limit) {
+    if (error == ENOSPC)
+        *limit = nospace_limit();
+    else if (error == ENOMEM)
+        *limit = "kernel memory";
+    else if (error == EFBIG)
+        *limit = "RLIMIT_FSIZE";
+    return -error;
+}
+
 int fipc_os_reserve(int fd, uint64_t offset, uint64_t size, const char **limit) {
     uint64_t end = offset + size;
     int interrupts = 0;
@@ -257,20 +268,43 @@ int fipc_os_reserve(int fd, uint64_t offset, uint64_t size, const char **limit) 
             if (++interrupts > RESERVE_INTERRUPTS_MAX)
                 return -EINTR;
             break;
-        case -ENOSPC:
-            *limit = nospace_limit();
-            return rc;
-        case -ENOMEM:
-            *limit = "kernel memory";
-            return rc;
-        case -EFBIG:
-            *limit = "RLIMIT_FSIZE";
-            return rc;
         default:
-            return rc;
+            return refused(-rc, limit);
         }
     }
     return 0;
+}
+
+int fipc_os_fill(int fd, uint64_t offset, const void *data, uint64_t size, const char **limit) {
+    const char *at = data;
+    uint64_t spare;
+    int rc = fipc_os_room_spare(size, &spare, limit);
+
+    if (rc < 0)
+        return rc;
+    while (size > 0) {
+        ssize_t written = pwrite(fd, at, (size_t)size, (off_t)offset);
+
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return refused(errno, limit);
+        at += written;
+        offset += (uint64_t)written;
+        size -= (uint64_t)written;
+    }
+    return 0;
+}
+
+int fipc_os_peek(int fd, uint64_t offset, void *data, uint64_t size) {
+    ssize_t got;
+
+    do {
+        got = pread(fd, data, (size_t)size, (off_t)offset);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return -errno;
+    return (uint64_t)got == size ? 0 : -EIO;
 }
 
 int fipc_os_punch(int fd, uint64_t offset, uint64_t size) {

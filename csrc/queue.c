@@ -31,7 +31,6 @@ static void connect_channel(struct fipc_queue *queue) {
 int fipc_queue_create(const struct fipc_queue_config *config, struct fipc_queue **out) {
     struct fipc_segment_config segment_config = {
         .kind = FIPC_KIND_QUEUE,
-        .ring_log2 = FIPC_RING_FIRST_LOG2,
         .channel_count = 1,
         .maxsize = config->maxsize,
         .max_bytes = config->max_bytes,
@@ -47,6 +46,10 @@ int fipc_queue_create(const struct fipc_queue_config *config, struct fipc_queue 
     rc = fipc_segment_create(&queue->segment, &segment_config);
     if (rc < 0)
         goto err_free;
+    /* At once, unlike a pipe's: nearly all that looks at a queue reads its positions. */
+    rc = fipc_segment_map(&queue->segment);
+    if (rc < 0)
+        goto err_segment;
     rc = fipc_os_doorbell();
     if (rc < 0)
         goto err_segment;

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -180,45 +181,38 @@ int fipc_segment_reserve(struct fipc_segment *segment, uint64_t offset, uint64_t
     return rc;
 }
 
-static void set_places(struct fipc_segment *segment) {
-    uint8_t *base = segment->chunk[0];
-
+static void set_places(struct fipc_segment *segment, uint8_t *base) {
     segment->header = (struct fipc_header_shm *)(base + FIPC_OFF_HEADER);
     segment->slots = (struct fipc_slot_shm *)(base + FIPC_OFF_SLOTS);
     segment->arena = (struct fipc_arena_shm *)(base + FIPC_OFF_ARENA);
+    fipc_store_release(&segment->chunk[0], base);
 }
 
-static void init_channel(struct fipc_segment *segment, uint32_t index, uint64_t first_pos) {
-    struct fipc_channel_shm *channel =
-        (struct fipc_channel_shm *)(segment->chunk[0] +
-                                    (index == 0 ? FIPC_OFF_CHANNEL0 : FIPC_OFF_CHANNEL1));
+/* The first group: the channels' first rings. */
+static void init_group(struct fipc_group_shm *group, const struct fipc_segment_config *config) {
+    uint64_t place = FIPC_OFF_RINGS, ring_bytes = UINT64_C(1) << FIPC_RING_FIRST_LOG2;
 
-    channel->put.copy[0].pos = channel->get.copy[0].pos = first_pos;
+    group->size_class = FIPC_RING_FIRST_LOG2;
+    for (uint32_t i = 0; i < config->channel_count; i++) {
+        group->block[i].owner = FIPC_OWNER(0, 0); /* a queue's block: the word is moot */
+        group->block[i].ordinal = FIPC_POS_FIRST;
+        group->block[i].place = place | FIPC_RING_FIRST_LOG2;
+        group->block[i].populated = ring_bytes | FIPC_BLOCK_KIND_RING | i << 1;
+        place += ring_bytes;
+    }
+    group->used = config->channel_count;
+}
+
+static void init_channel(struct fipc_channel_shm *channel, uint32_t index) {
+    channel->put.copy[0].pos = channel->get.copy[0].pos = FIPC_POS_FIRST;
     channel->put.copy[0].ring = channel->get.copy[0].ring =
         FIPC_RING_REF(1, FIPC_BLOCK_ID(0, index));
 }
 
-/* The first group: one page of descriptors, then the channels' first rings. */
-static void init_arena(struct fipc_segment *segment, const struct fipc_segment_config *config) {
-    struct fipc_group_shm *group = (struct fipc_group_shm *)(segment->chunk[0] + FIPC_OFF_SPACE);
-    uint64_t ring_bytes = UINT64_C(1) << config->ring_log2;
-    uint64_t place = FIPC_OFF_SPACE + FIPC_PAGE;
-    uint32_t *dir = (uint32_t *)(segment->chunk[0] + FIPC_OFF_GROUP_DIR0);
-
-    group->size_class = config->ring_log2;
-    for (uint32_t i = 0; i < config->channel_count; i++) {
-        group->block[i].owner = FIPC_OWNER(0, 0); /* a queue's block: the word is moot */
-        group->block[i].ordinal = FIPC_POS_FIRST;
-        group->block[i].place = place | config->ring_log2;
-        group->block[i].populated = ring_bytes | FIPC_BLOCK_KIND_RING | i << 1;
-        init_channel(segment, i, FIPC_POS_FIRST);
-        place += ring_bytes;
-    }
-    group->used = config->channel_count;
-    dir[0] = FIPC_OFF_SPACE / FIPC_PAGE;
-    segment->arena->state.copy[0].pos = place;
-    segment->arena->state.copy[0].count = 1;
-    segment->arena->class_tail[config->ring_log2] = 1;
+static void init_arena(struct fipc_arena_shm *arena) {
+    arena->state.copy[0].pos = FIPC_OFF_SPACE;
+    arena->state.copy[0].count = 1;
+    arena->class_tail[FIPC_RING_FIRST_LOG2] = 1;
 }
 
 /* A random name, 16 bytes. Drawn from a pool, since asking the kernel takes 2 us; a child
@@ -244,62 +238,135 @@ static int new_id(uint8_t *id) {
     return rc;
 }
 
-int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_config *config) {
-    static const char *const kinds[] = {"", "queue", "conn"};
-    char name[120];
-    uint64_t born_bytes = FIPC_PAGE + ((uint64_t)config->channel_count << config->ring_log2);
+/* What a segment begins with: the first group, and behind it the header's page as far as
+ * the slots, which are zeros. */
+#define BORN_BYTES (FIPC_OFF_SLOTS - FIPC_OFF_GROUP0)
+
+static void init_header(struct fipc_header_shm *header, const struct fipc_segment *segment,
+                        uint32_t kind) {
+    memcpy(header->id, segment->id, sizeof(header->id));
+    header->version = FIPC_FORMAT_VERSION;
+    header->kind = kind;
+    header->maxsize = segment->maxsize;
+    header->max_bytes = segment->max_bytes;
+    memcpy(header->label, segment->label, sizeof(header->label));
+    header->magic = FIPC_MAGIC;
+}
+
+/* Into the file and not through a mapping, since a touched mapping costs 5 us here: page
+ * faults, a page of the page table, and the same again when it is unmapped. */
+static int write_first_pages(const struct fipc_segment *segment,
+                             const struct fipc_segment_config *config) {
+    _Alignas(FIPC_CACHE_LINE) uint8_t born[BORN_BYTES] = {0};
     const char *limit = NULL;
-    void *base;
     int rc;
 
-    memset(segment, 0, sizeof(*segment));
-    (void)snprintf(name, sizeof(name), "fastipc:%s:%.63s", kinds[config->kind],
-                   config->label ? config->label : "");
-    rc = fipc_os_memfd_create(name, FIPC_OFF_SPACE + born_bytes);
+    init_group((struct fipc_group_shm *)born, config);
+    init_header((struct fipc_header_shm *)(born + FIPC_OFF_HEADER - FIPC_OFF_GROUP0), segment,
+                config->kind);
+    init_channel((struct fipc_channel_shm *)(born + FIPC_OFF_CHANNEL0 - FIPC_OFF_GROUP0), 0);
+    if (config->channel_count == 2)
+        init_channel((struct fipc_channel_shm *)(born + FIPC_OFF_CHANNEL1 - FIPC_OFF_GROUP0), 1);
+    init_arena((struct fipc_arena_shm *)(born + FIPC_OFF_ARENA - FIPC_OFF_GROUP0));
+    *(uint32_t *)(born + FIPC_OFF_GROUP_DIR0 - FIPC_OFF_GROUP0) = FIPC_OFF_GROUP0 / FIPC_PAGE;
+    /* step create-magic */
+    rc = fipc_os_fill(segment->fd, FIPC_OFF_GROUP0, born, sizeof(born), &limit);
     if (rc < 0)
-        return rc;
-    segment->fd = rc;
-    segment->length = FIPC_OFF_SPACE + born_bytes;
-    rc = fipc_os_inode(segment->fd, &segment->inode);
-    if (rc < 0)
-        goto err_close;
-    rc = fipc_os_reserve(segment->fd, 0, FIPC_PAGE, &limit);
-    if (rc == 0)
-        rc = fipc_os_reserve(segment->fd, FIPC_OFF_SPACE, born_bytes, &limit);
-    if (rc < 0) {
         fipc_set_limit_name(limit);
-        goto err_close;
-    }
-    rc = fipc_os_map(segment->fd, 0, UINT64_C(1) << FIPC_CHUNK0_LOG2, &base);
-    if (rc < 0) {
-        fipc_set_limit_name("the address space (RLIMIT_AS)");
-        goto err_close;
-    }
-    segment->chunk[0] = base;
-    set_places(segment);
-    rc = new_id(segment->header->id);
-    if (rc < 0)
-        goto err_unmap;
-    segment->header->version = FIPC_FORMAT_VERSION;
-    segment->header->kind = config->kind;
-    segment->header->maxsize = config->maxsize;
-    segment->header->max_bytes = config->max_bytes;
-    if (config->label != NULL)
-        (void)snprintf(segment->header->label, sizeof(segment->header->label), "%s", config->label);
-    init_arena(segment, config);
-    fipc_store_release(&segment->header->magic, FIPC_MAGIC); /* step create-magic */
-    return 0;
-err_unmap:
-    fipc_os_unmap(base, UINT64_C(1) << FIPC_CHUNK0_LOG2);
-err_close:
-    (void)close(segment->fd);
     return rc;
 }
 
+int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_config *config) {
+    static const char *const kinds[] = {"", "queue", "conn"};
+    char name[120];
+    int rc;
+
+    memset(segment, 0, sizeof(*segment));
+    segment->maxsize = config->maxsize;
+    segment->max_bytes = config->max_bytes;
+    segment->length = FIPC_OFF_SPACE;
+    if (config->label != NULL)
+        (void)snprintf(segment->label, sizeof(segment->label), "%s", config->label);
+    rc = new_id(segment->id);
+    if (rc < 0)
+        return rc;
+    (void)snprintf(name, sizeof(name), "fastipc:%s:%s", kinds[config->kind], segment->label);
+    rc = fipc_os_memfd_create(name, segment->length);
+    if (rc < 0)
+        return rc;
+    segment->fd = rc;
+    rc = fipc_os_inode(segment->fd, &segment->inode);
+    if (rc == 0)
+        rc = write_first_pages(segment, config);
+    if (rc < 0)
+        (void)close(segment->fd);
+    return rc < 0 ? rc : 0;
+}
+
+int fipc_segment_share(struct fipc_segment *second, const struct fipc_segment *first) {
+    int fd = fcntl(first->fd, F_DUPFD_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    memset(second, 0, sizeof(*second));
+    second->fd = fd;
+    second->inode = first->inode;
+    second->length = first->length;
+    second->maxsize = first->maxsize;
+    second->max_bytes = first->max_bytes;
+    memcpy(second->id, first->id, sizeof(second->id));
+    memcpy(second->label, first->label, sizeof(second->label));
+    return 0;
+}
+
+static int map_first(struct fipc_segment *segment) {
+    void *base;
+    int rc = fipc_os_map(segment->fd, 0, UINT64_C(1) << FIPC_CHUNK0_LOG2, &base);
+
+    if (rc == -ENOMEM)
+        fipc_set_limit_name("the address space (RLIMIT_AS)");
+    if (rc == 0)
+        set_places(segment, base);
+    return rc;
+}
+
+int fipc_segment_map(struct fipc_segment *segment) {
+    int rc = 0;
+
+    fipc_process_lock();
+    if (segment->chunk[0] == NULL) {
+        rc = fipc_segment_fd_is_ours(segment);
+        if (rc == 0)
+            rc = map_first(segment);
+    }
+    fipc_process_unlock();
+    return rc;
+}
+
+bool fipc_segment_was_entered(const struct fipc_segment *segment) {
+    uint32_t slot_high;
+
+    if (segment->fork_token != 0 || fipc_segment_fd_is_ours(segment) < 0 ||
+        fipc_os_peek(segment->fd, FIPC_OFF_HEADER + offsetof(struct fipc_header_shm, slot_high),
+                     &slot_high, sizeof(slot_high)) < 0)
+        return true;
+    return slot_high != 0;
+}
+
+int fipc_segment_reserve_first(struct fipc_segment *segment) {
+    struct fipc_group_shm *group = (struct fipc_group_shm *)(segment->chunk[0] + FIPC_OFF_GROUP0);
+    uint64_t rings = fipc_load_acquire(&group->used);
+
+    /* Nobody has entered, so these are as at birth. */
+    if (rings < 1 || rings > 2)
+        return -EBADMSG;
+    return fipc_segment_reserve(segment, FIPC_OFF_RINGS, rings << FIPC_RING_FIRST_LOG2);
+}
+
 int fipc_segment_open(struct fipc_segment *segment, int fd, uint32_t kind) {
+    const struct fipc_header_shm *header;
     uint64_t length;
     bool sealed;
-    void *base;
     int rc;
 
     memset(segment, 0, sizeof(*segment));
@@ -307,22 +374,22 @@ int fipc_segment_open(struct fipc_segment *segment, int fd, uint32_t kind) {
     rc = fipc_os_memfd_stat(fd, &segment->inode, &length, &sealed);
     if (rc < 0)
         return rc;
-    if (!sealed || length < FIPC_OFF_SPACE + FIPC_PAGE)
+    if (!sealed || length < FIPC_OFF_SPACE)
         return -EINVAL;
     segment->length = length;
-    rc = fipc_os_map(fd, 0, UINT64_C(1) << FIPC_CHUNK0_LOG2, &base);
-    if (rc < 0) {
-        if (rc == -ENOMEM)
-            fipc_set_limit_name("the address space (RLIMIT_AS)");
+    rc = map_first(segment);
+    if (rc < 0)
         return rc;
-    }
-    segment->chunk[0] = base;
-    set_places(segment);
-    if (fipc_load_acquire(&segment->header->magic) != FIPC_MAGIC ||
-        segment->header->version != FIPC_FORMAT_VERSION || segment->header->kind != kind) {
-        fipc_os_unmap(base, UINT64_C(1) << FIPC_CHUNK0_LOG2);
+    header = segment->header;
+    if (fipc_load_acquire(&header->magic) != FIPC_MAGIC || header->version != FIPC_FORMAT_VERSION ||
+        header->kind != kind) {
+        fipc_os_unmap(segment->chunk[0], UINT64_C(1) << FIPC_CHUNK0_LOG2);
         return -EINVAL;
     }
+    memcpy(segment->id, header->id, sizeof(segment->id));
+    segment->maxsize = header->maxsize;
+    segment->max_bytes = header->max_bytes;
+    memcpy(segment->label, header->label, sizeof(segment->label) - 1);
     return 0;
 }
 
@@ -360,7 +427,9 @@ int fipc_segment_enter(struct fipc_segment *segment) {
          * come along (MADV_DONTFORK), so there is nothing to undo. */
         segment->slot_pin = NULL;
         segment->fork_token = 0;
-        rc = fipc_slots_claim(segment);
+        rc = fipc_segment_map(segment);
+        if (rc == 0)
+            rc = fipc_slots_claim(segment);
         if (rc == 0) {
             fipc_store_release(&segment->fork_token, fipc_load_relaxed(fipc_fork_token_page));
             rc = 1;

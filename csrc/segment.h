@@ -10,7 +10,6 @@
 
 struct fipc_segment_config {
     uint32_t kind;          /* FIPC_KIND_* */
-    uint32_t ring_log2;     /* size of each channel's first ring */
     uint32_t channel_count; /* 1 or 2 */
     uint64_t maxsize;       /* items, 0: no limit */
     uint64_t max_bytes;     /* bytes, 0: no limit */
@@ -22,6 +21,12 @@ struct fipc_segment {
     uint64_t inode;  /* so that a reused number is noticed */
     uint64_t length; /* file length seen last; only grows */
     uint8_t *chunk[FIPC_CHUNK_COUNT]; /* NULL: not mapped yet; never moves */
+    /* As in the header, which nobody need touch for them. */
+    uint8_t id[16];
+    uint64_t maxsize;
+    uint64_t max_bytes;
+    char label[64];
+    /* NULL until fipc_segment_map(). */
     struct fipc_header_shm *header;
     struct fipc_slot_shm *slots;
     struct fipc_arena_shm *arena;
@@ -45,9 +50,10 @@ struct fipc_segment {
     int64_t sweep_checked_ns;
 };
 
-/* Creates a segment with its channels' first rings and takes it in as `segment`.
- * Errors: -ENOMEM, -ENOSPC, -EFBIG (fipc_limit_name() says which limit), -EMFILE,
- * -ENFILE. Nothing is left over on error. */
+/* Creates a segment with its channels' first rings, whose memory the first process to
+ * enter reserves, and takes it in as `segment`. It is not mapped: whoever enters is the
+ * first to need that. Errors: -ENOMEM, -ENOSPC, -EFBIG (fipc_limit_name() says which limit),
+ * -EMFILE, -ENFILE. Nothing is left over on error. */
 FIPC_MUST_USE int fipc_segment_create(struct fipc_segment *segment,
                                       const struct fipc_segment_config *config);
 
@@ -55,6 +61,22 @@ FIPC_MUST_USE int fipc_segment_create(struct fipc_segment *segment,
  * -EINVAL, not a segment of ours or of another version (fd stays the caller's);
  * -ENOMEM; -EBADF. */
 FIPC_MUST_USE int fipc_segment_open(struct fipc_segment *segment, int fd, uint32_t kind);
+
+/* Attaches `second` to the segment of `first`, with a descriptor of its own. It is not
+ * mapped. Errors: -EMFILE. */
+FIPC_MUST_USE int fipc_segment_share(struct fipc_segment *second, const struct fipc_segment *first);
+
+/* Maps chunk 0 and finds header, slots and arena, if that was not done yet: before anybody
+ * looks at them who has not entered. Errors: -ENOMEM; -EBADF. */
+FIPC_MUST_USE int fipc_segment_map(struct fipc_segment *segment);
+
+/* Has any process ever entered? Asks the file, so as not to touch a page for it; a process
+ * that is about to enter may be missed. */
+FIPC_MUST_USE bool fipc_segment_was_entered(const struct fipc_segment *segment);
+
+/* Reserves the memory of the first rings; for the first process that enters. Errors:
+ * -EBADMSG; those of fipc_segment_reserve(). */
+FIPC_MUST_USE int fipc_segment_reserve_first(struct fipc_segment *segment);
 
 /* Gives the slot and the descriptor back; what is mapped can still be read. While views
  * hold blocks, that is put off until the last of them is gone. */
@@ -93,7 +115,7 @@ FIPC_ALWAYS_INLINE bool fipc_token_is_current(uint64_t token) {
     return fipc_likely(token != 0 && fipc_load_relaxed(fipc_fork_token_page) == token);
 }
 
-/* Claims a slot for this process if it has none (first use, or after a fork).
+/* Maps chunk 0, and claims a slot for this process if it has none (first use, or after a fork).
  * Returns 1 when one was claimed, 0 when there was one. Errors: -EUSERS, 4096
  * processes are attached; -EBADF; -EMFILE; -ENOMEM; -ENOENT without /proc. */
 FIPC_MUST_USE int fipc_segment_enter(struct fipc_segment *segment);

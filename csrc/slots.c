@@ -13,12 +13,18 @@ static uint32_t slot_high(const struct fipc_segment *segment) {
     return high <= FIPC_SLOT_COUNT ? high : FIPC_SLOT_COUNT;
 }
 
-/* The slot table's first page is there from birth; later ones when first needed. */
+/* The slot table's first page is there from birth; later ones when first needed. Who is the
+ * first of all also reserves the first rings' memory. Several may think that they are:
+ * one who is late may put memory behind a ring that was given back, to no other harm. */
 static int reserve_slot(struct fipc_segment *segment, uint32_t slot) {
     uint64_t offset = FIPC_OFF_SLOTS + (uint64_t)slot * sizeof(struct fipc_slot_shm);
     uint64_t page = offset & ~(uint64_t)(FIPC_PAGE - 1);
 
-    if (slot < slot_high(segment) || page == 0 || offset != page)
+    if (slot < slot_high(segment))
+        return 0;
+    if (slot == 0)
+        return fipc_segment_reserve_first(segment);
+    if (offset != page)
         return 0;
     return fipc_segment_reserve(segment, page, FIPC_PAGE);
 }
@@ -135,11 +141,12 @@ int fipc_slots_claim_shared(struct fipc_segment *segment, uint64_t *owner, void 
 }
 
 void fipc_slots_release(struct fipc_segment *segment) {
-    struct fipc_slot_shm *shm = &segment->slots[segment->slot];
+    struct fipc_slot_shm *shm;
     int rc = 0;
 
     if (segment->slot_pin == NULL || !fipc_token_is_current(segment->fork_token))
         return;
+    shm = &segment->slots[segment->slot];
     /* What is still on its way to a caller was not lost: nobody was killed. */
     for (int i = 0; i < 2; i++)
         fipc_store_relaxed(&shm->given[i], fipc_load_relaxed(&shm->taken[i]));

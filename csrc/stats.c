@@ -38,13 +38,14 @@ static uint64_t raise(uint64_t *high, uint64_t value) {
 
 int fipc_channel_stats(struct fipc_channel *channel, struct fipc_stats *stats,
                        int64_t deadline_ns) {
-    struct fipc_channel_shm *shm = channel->shm;
     struct fipc_side_copy_shm put, get;
+    struct fipc_channel_shm *shm;
     uint64_t known, got;
     int rc = fipc_channel_enter(channel), locked;
 
     if (rc < 0)
         return rc;
+    shm = channel->shm;
     /* From here on a slot in use has an owner that lives. */
     (void)fipc_slots_reap(channel->segment);
     locked = fipc_channel_lock_get(channel, deadline_ns);

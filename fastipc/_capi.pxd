@@ -66,8 +66,11 @@ cdef extern from "segment.h" nogil:
     struct fipc_segment:
         int fd
         uint64_t inode
+        uint8_t id[16]
+        char label[64]
         fipc_header_shm *header
     const char *fipc_limit_name()
+    int fipc_segment_map(fipc_segment *segment)
     int fipc_segment_enter(fipc_segment *segment)
     int fipc_segment_fd_is_ours(const fipc_segment *segment)
 

@@ -633,7 +633,7 @@ cdef class ConnectionBase:
         """(segment id, inodes of memory file, read end and write end)."""
         self.check_closed()
         return (
-            PyBytes_FromStringAndSize(<char *>self.conn.segment.header.id, 16),
+            PyBytes_FromStringAndSize(<char *>self.conn.segment.id, 16),
             self.conn.segment.inode,
             self.conn.read_inode if self.conn.read_fd >= 0 else 0,
             self.conn.write_inode if self.conn.write_fd >= 0 else 0,
@@ -642,19 +642,25 @@ cdef class ConnectionBase:
     def _label(self):
         if self.conn == NULL:
             return ""
-        return self.conn.segment.header.label.decode("utf-8", "replace")
+        return self.conn.segment.label.decode("utf-8", "replace")
+
+    cdef fipc_header_shm *header(self) except NULL:
+        cdef int rc = fipc_segment_map(&self.conn.segment)
+        if rc < 0:
+            raise_status(rc, self)
+        return self.conn.segment.header
 
     def _lend(self):
         """Count one pickle of this pipe that is under way."""
-        fipc_fetch_add_seqcst(&self.conn.segment.header.lent, 1)
+        fipc_fetch_add_seqcst(&self.header().lent, 1)
 
     def _claim(self):
         """Count one pickle of this pipe that has arrived."""
-        fipc_fetch_add_seqcst(&self.conn.segment.header.claimed, 1)
+        fipc_fetch_add_seqcst(&self.header().claimed, 1)
 
     def _has_claims_open(self):
         """True while pickles of this pipe are under way."""
-        cdef fipc_header_shm *header = self.conn.segment.header
+        cdef fipc_header_shm *header = self.header()
         return fipc_load_seqcst(&header.claimed) < fipc_load_seqcst(&header.lent)
 
     def _attach(self):
@@ -670,7 +676,7 @@ cdef class ConnectionBase:
 
     def _check(self):
         """Check every record and block; for tests.  See debug_check()."""
-        self.check_closed()
+        self._attach()
         channels = []
         if self.conn.readable:
             channels.append(<size_t>&self.conn.in_)

@@ -17,8 +17,9 @@ from multiprocessing.context import get_spawning_popen
 
 from . import _core
 
-# Live objects by the segment that they are attached to, and their own identity.
-_attached: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+# Weak references to the live objects, by their own identity: a WeakValueDictionary, or a key
+# that has to be made, would be a tenth of what a queue takes to make.
+_attached: dict[int, weakref.ref] = {}
 
 # Descriptors kept open for handles that are under way, so that the sender may close its object
 # right after sending: (segment, class) -> an object of its own.
@@ -27,7 +28,19 @@ _lent: dict[tuple, object] = {}
 
 def register(handle) -> None:
     """Remember a live object, so that a later pickle of it need not leave this process."""
-    _attached[handle._identity()[0], id(handle)] = handle
+    reference = weakref.ref(handle, _forget)
+    _attached[id(reference)] = reference
+
+
+def _forget(reference) -> None:
+    _attached.pop(id(reference), None)
+
+
+def attached() -> list:
+    """The live objects that were registered."""
+    # list(): copied at one stroke, since other threads, and the garbage collector, come and go.
+    live = (reference() for reference in list(_attached.values()))
+    return [handle for handle in live if handle is not None]
 
 
 def spawning() -> bool:
@@ -138,8 +151,7 @@ os.register_at_fork(after_in_child=_forget_lent)
 
 def _find(identity, pid, descriptors):
     """Descriptors of one's own for a segment and its pipes, or None."""
-    here = [handle for key, handle in list(_attached.items()) if key[0] == identity[0]]
-    for handle in here + list(_lent.values()):
+    for handle in attached() + list(_lent.values()):
         try:
             if not handle.closed and handle._identity() == identity:
                 return _duplicate(_descriptors(handle))

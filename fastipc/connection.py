@@ -130,10 +130,18 @@ def Pipe(duplex=True, *, label=None, serializer=_serializers.PICKLE):
     return _pipe(Connection, Connection, duplex, label, serializer)
 
 
+def _encoded_label(label: str | None) -> bytes | None:
+    if label is None:
+        return None
+    if not isinstance(label, str):
+        raise TypeError(f"label must be a str, not {type(label).__name__}")
+    if "\0" in label:
+        raise ValueError("label must not contain a null character")
+    return label.encode("utf-8", "replace")[:63].decode("utf-8", "ignore").encode()
+
+
 def _pipe(first_class, second_class, duplex, label, serializer):
     """The two ends of a new pipe, as objects of these classes."""
-    from .queues import _encoded_label
-
     _serializers.checked(serializer)
     first = _core.ConnectionBase.__new__(first_class)
     second = _core.ConnectionBase.__new__(second_class)

@@ -17,7 +17,7 @@ from types import GenericAlias
 
 from . import _core, _handles, _serializers
 from ._shutdown import ShutDown
-from .connection import Connection, _pipe, wait
+from .connection import Connection, _encoded_label, _pipe, wait
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "ShutDown", "SimpleQueue"]
 
@@ -33,16 +33,6 @@ def _limit(name: str, value: object, maximum: int) -> int:
     return max(number, 0)
 
 
-def _encoded_label(label: str | None) -> bytes | None:
-    if label is None:
-        return None
-    if not isinstance(label, str):
-        raise TypeError(f"label must be a str, not {type(label).__name__}")
-    if "\0" in label:
-        raise ValueError("label must not contain a null character")
-    return label.encode("utf-8", "replace")[:63].decode("utf-8", "ignore").encode()
-
-
 # A forked child must not find a lock held by a thread that exists only in its parent, nor an
 # item that its parent has taken.
 _end_locks: weakref.WeakSet[_EndLock] = weakref.WeakSet()
@@ -54,7 +44,7 @@ def _start_anew_in_child() -> None:
         lock._lock._at_fork_reinit()
     for reader in list(_shared_readers):
         reader._taken = None
-    for handle in list(_handles._attached.values()):
+    for handle in _handles.attached():
         if isinstance(handle, _core.QueueBase):
             handle._forget_taken()
 

@@ -134,12 +134,12 @@ static FIXTURE_UNUSED pid_t fork_into_pid_namespace(void (*body)(void *), void *
 }
 
 static FIXTURE_UNUSED struct fipc_segment *new_segment(void) {
-    struct fipc_segment_config config = {
-        .kind = FIPC_KIND_QUEUE, .ring_log2 = FIPC_RING_FIRST_LOG2, .channel_count = 1};
+    struct fipc_segment_config config = {.kind = FIPC_KIND_QUEUE, .channel_count = 1};
     struct fipc_segment *segment = calloc(1, sizeof(*segment));
 
     CHECK(segment != NULL);
     CHECK_EQ(fipc_segment_create(segment, &config), 0);
+    CHECK_EQ(fipc_segment_map(segment), 0);
     return segment;
 }
 

@@ -336,7 +336,9 @@ static void a_damaged_position_writes_into_no_other_block(void) {
     static const uint8_t fives[FIPC_INLINE_MAX] = {5, 5, 5};
     struct pair pair = new_pair();
     uint64_t size = UINT64_C(1) << FIPC_RING_FIRST_LOG2, seed = 3;
-    uint8_t *before = malloc(2 * size);
+    /* The place of a second ring, and the first group's descriptors. */
+    uint64_t behind = FIPC_OFF_HEADER - FIPC_OFF_RINGS - size;
+    uint8_t *before = malloc(behind);
     struct fipc_block guard;
 
     CHECK(before != NULL);
@@ -344,7 +346,7 @@ static void a_damaged_position_writes_into_no_other_block(void) {
     CHECK_EQ(fipc_block_alloc(&pair.queue->segment, 100000, FIPC_BLOCK_KIND_DATA,
                               in_ms(PATIENCE_MS), &guard),
              0);
-    memcpy(before, first_ring(&pair) + size, 2 * size);
+    memcpy(before, first_ring(&pair) + size, behind);
     for (int i = 0; i < 20000; i++) {
         struct fipc_side_copy_shm *put = &pair.shm->put.copy[pair.shm->put.gen & 1];
         struct fipc_side_copy_shm *get = &pair.shm->get.copy[pair.shm->get.gen & 1];
@@ -358,7 +360,7 @@ static void a_damaged_position_writes_into_no_other_block(void) {
     }
     for (uint64_t at = 0; at < 100000; at++)
         CHECK_EQ(guard.data[at], 0);
-    CHECK(memcmp(before, first_ring(&pair) + size, 2 * size) == 0);
+    CHECK(memcmp(before, first_ring(&pair) + size, behind) == 0);
     free(before);
     drop_damaged(&pair);
 }
@@ -386,14 +388,16 @@ static void random_damage_crashes_nobody(void) {
         for (int n = 0; n < 3; n++) {
             switch (next_random(&seed) % 4) {
             case 0: /* a record's header or reference */
-                where = FIPC_OFF_SPACE + FIPC_PAGE + next_random(&seed) % 16384;
+                where = FIPC_OFF_RINGS + next_random(&seed) % 8192;
+                if (next_random(&seed) % 2)
+                    where = FIPC_OFF_SPACE + next_random(&seed) % 16384;
                 break;
             case 1: /* the state of a side; not the locks, which are test_lock.c's */
                 where =
                     FIPC_OFF_CHANNEL0 + (next_random(&seed) % 2) * 64 + 8 + next_random(&seed) % 48;
                 break;
             case 2: /* descriptors */
-                where = FIPC_OFF_SPACE + next_random(&seed) % 200;
+                where = FIPC_OFF_GROUP0 + next_random(&seed) % 200;
                 break;
             default: /* the arena's state and hints, the directory */
                 where = FIPC_OFF_ARENA + 8 + next_random(&seed) % 900;
@@ -441,7 +445,7 @@ static void a_segment_of_another_kind_version_or_size_is_refused(void) {
     fd = memfd_create("short", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     CHECK_OK(fd);
     CHECK_EQ(fipc_segment_open(&other, fd, FIPC_KIND_QUEUE), -EINVAL);
-    CHECK_OK(ftruncate(fd, FIPC_OFF_SPACE));
+    CHECK_OK(ftruncate(fd, FIPC_OFF_SPACE - 1));
     CHECK_OK(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
     CHECK_EQ(fipc_segment_open(&other, fd, FIPC_KIND_QUEUE), -EINVAL);
     CHECK_OK(fcntl(fd, F_GETFD)); /* stays the caller's */

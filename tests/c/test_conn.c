@@ -15,6 +15,9 @@ static struct fipc_conn *left, *right; /* end 0 and end 1 of the case's pipe */
 
 static void new_pipe(void) { CHECK_EQ(fipc_pipe_create(true, "test", &left, &right), 0); }
 
+/* For a case that looks into the shared memory of an end that only another thread uses. */
+static void enter(struct fipc_channel *channel) { CHECK(fipc_channel_enter(channel) >= 0); }
+
 static void drop_pipe(void) {
     if (left != NULL)
         fipc_conn_close(left);
@@ -372,6 +375,38 @@ static void test_a_one_way_pipe_has_two_descriptors_an_end_and_a_duplex_one_thre
     CHECK_EQ(open_fd_count(), before);
 }
 
+static void test_an_end_is_mapped_by_who_first_uses_it(void) {
+    new_pipe();
+    CHECK(left->segment.chunk[0] == NULL && right->segment.chunk[0] == NULL);
+    CHECK_EQ(send_filled(left, 50, 1, 2), 0);
+    CHECK(left->segment.chunk[0] != NULL && right->segment.chunk[0] == NULL);
+    expect(right, 50, 1, 2);
+    CHECK(right->segment.chunk[0] != NULL);
+    /* The other channel of an end, which was entered by neither. */
+    CHECK(left->in.shm == NULL);
+    drop_pipe();
+    new_pipe();
+    fipc_conn_shut(left);
+    CHECK_EQ(send_filled(left, 50, 1, 2), -EBADF);
+    CHECK(left->segment.chunk[0] == NULL);
+    drop_pipe();
+}
+
+static void test_what_took_the_number_of_an_unused_end_is_not_mapped(void) {
+    int fd;
+
+    new_pipe();
+    fd = left->segment.fd;
+    close(fd);
+    CHECK_EQ(send_filled(left, 50, 1, 2), -EBADF);
+    CHECK_EQ(memfd_create("another", MFD_CLOEXEC), fd);
+    CHECK_EQ(send_filled(left, 50, 1, 2), -EBADF);
+    CHECK(left->segment.chunk[0] == NULL);
+    drop_pipe();
+    CHECK_OK(fcntl(fd, F_GETFD)); /* was not ours to close */
+    close(fd);
+}
+
 static void test_an_end_opens_from_its_descriptors_and_from_nothing_else(void) {
     struct fipc_conn *again = NULL;
     int before, zero = open("/dev/zero", O_RDWR | O_CLOEXEC);
@@ -510,10 +545,13 @@ static void test_a_sender_that_waits_for_room_learns_of_the_close(void) {
     pid_t child;
 
     new_pipe();
+    enter(&left->out);
     sender = check_thread(send_until_broken, left);
     while (fipc_load_relaxed(&left->out.shm->get.sleepers) == 0)
         sleep_ms(1);
+    CHECK(right->segment.chunk[0] == NULL);
     close_end(&right);
+    CHECK_EQ(fipc_load_relaxed(&left->out.shm->close_epoch), 1);
     check_thread_join(sender);
     drop_pipe();
     /* And of a kill. */
@@ -865,6 +903,8 @@ static void test_shutting_an_end_wakes_the_threads_that_sleep_in_it(void) {
     pthread_t receiver, sender;
 
     new_pipe();
+    enter(&right->in);
+    enter(&left->out);
     receiver = check_thread(receive_nothing, &received);
     while (fipc_load_relaxed(&right->in.shm->put.sleepers) == 0)
         sleep_ms(1);
@@ -1247,6 +1287,8 @@ int main(void) {
     CHECK_RUN(test_without_memory_for_the_larger_ring_a_stream_goes_through_the_steady_one);
     CHECK_RUN(test_without_memory_for_a_larger_ring_messages_go_through_the_small_one);
     CHECK_RUN(test_a_one_way_pipe_has_two_descriptors_an_end_and_a_duplex_one_three);
+    CHECK_RUN(test_an_end_is_mapped_by_who_first_uses_it);
+    CHECK_RUN(test_what_took_the_number_of_an_unused_end_is_not_mapped);
     CHECK_RUN(test_an_end_opens_from_its_descriptors_and_from_nothing_else);
     CHECK_RUN(test_descriptors_that_the_program_reused_are_an_error_and_stay_open);
     CHECK_RUN(test_messages_sent_before_the_close_are_delivered_then_comes_end_of_file);

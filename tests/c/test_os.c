@@ -249,6 +249,23 @@ static void reserving_puts_memory_behind_the_range_and_lengthens_the_file(void) 
     close(fd);
 }
 
+static void what_is_filled_in_can_be_peeked_at_and_has_memory(void) {
+    static const char written[4096 + 8] = "first";
+    int fd = new_file(8 * PAGE);
+    char seen[8] = "";
+
+    CHECK_EQ(fipc_os_fill(fd, 4 * PAGE, written, sizeof(written), &limit), 0);
+    CHECK_EQ(fipc_os_allocated_bytes(fd), 2 * PAGE);
+    CHECK_EQ(fipc_os_peek(fd, 4 * PAGE, seen, sizeof(seen)), 0);
+    CHECK_STR(seen, "first");
+    CHECK_EQ(fipc_os_peek(fd, 0, seen, sizeof(seen)), 0);
+    CHECK_EQ(seen[0], 0);
+    CHECK_EQ(fipc_os_peek(fd, 8 * PAGE - 4, seen, sizeof(seen)), -EIO);
+    close(fd);
+    CHECK_EQ(fipc_os_fill(fd, 0, written, 8, &limit), -EBADF);
+    CHECK_EQ(fipc_os_peek(fd, 0, seen, 8), -EBADF);
+}
+
 static void punching_gives_memory_back_and_leaves_zeros(void) {
     int fd = new_file(4 * PAGE);
     unsigned char *bytes = new_mapping(fd, 4 * PAGE);
@@ -803,6 +820,7 @@ int main(void) {
     CHECK_RUN(mapping_beyond_rlimit_as_fails_with_enomem);
     CHECK_RUN(mappings_are_kept_out_of_core_dumps_and_pins_out_of_children);
     CHECK_RUN(reserving_puts_memory_behind_the_range_and_lengthens_the_file);
+    CHECK_RUN(what_is_filled_in_can_be_peeked_at_and_has_memory);
     CHECK_RUN(punching_gives_memory_back_and_leaves_zeros);
     CHECK_RUN(reserving_in_a_closed_descriptor_fails_with_ebadf);
     CHECK_RUN(reserving_past_the_largest_offset_fails_with_efbig);

@@ -165,6 +165,25 @@ static void the_last_slot_is_as_good_as_any(void) {
     drop_segment(two);
 }
 
+static void claim_and_go(void *segment) { CHECK_EQ(fipc_segment_enter(segment), 1); }
+
+static void who_enters_first_reserves_the_first_ring(void) {
+    struct fipc_segment *one = new_segment(), *two = attach_again(one);
+    int64_t born_bytes = 2 * FIPC_PAGE, ring_bytes = 1 << FIPC_RING_FIRST_LOG2;
+
+    CHECK_EQ(fipc_os_allocated_bytes(one->fd), born_bytes);
+    CHECK(!fipc_segment_was_entered(one));
+    check_in_child(claim_and_go, two);
+    CHECK(fipc_segment_was_entered(one));
+    CHECK_EQ(fipc_os_allocated_bytes(one->fd), born_bytes + ring_bytes);
+    /* Only the first: the ring may have been given back since. */
+    CHECK_EQ(fipc_os_punch(one->fd, FIPC_OFF_RINGS, (uint64_t)ring_bytes), 0);
+    CHECK_EQ(fipc_segment_enter(one), 1);
+    CHECK_EQ(fipc_os_allocated_bytes(one->fd), born_bytes);
+    drop_segment(two);
+    drop_segment(one);
+}
+
 static void a_descriptor_closed_or_reused_behind_our_back_is_noticed(void) {
     struct fipc_segment *one = new_segment(), *two = attach_again(one);
     int fd = two->fd;
@@ -538,6 +557,7 @@ int main(int argc, char **argv) {
     CHECK_RUN(a_slot_that_does_not_exist_is_neither_dead_nor_alive);
     CHECK_RUN(when_all_slots_are_taken_entering_says_so);
     CHECK_RUN(the_last_slot_is_as_good_as_any);
+    CHECK_RUN(who_enters_first_reserves_the_first_ring);
     CHECK_RUN(a_descriptor_closed_or_reused_behind_our_back_is_noticed);
     CHECK_RUN(the_slot_of_a_killed_process_reads_dead_and_can_be_reaped);
     CHECK_RUN(a_stopped_process_is_alive);
