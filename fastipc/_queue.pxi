@@ -214,11 +214,11 @@ cdef class QueueBase:
         exception says which (its attribute item_index, from 0; and a note).  What does not fit goes in
         parts as room comes, so that items of others may stand between: waits for ever, for `timeout`
         seconds in all, or not at all with block=False; then raises Full.  Whatever exception ends the
-        call has the attribute put_count: so many of the first items are in the queue for good.  Raises
-        ValueError when the queue is closed or one item is larger than its max_bytes, and MemoryError
-        when there is no memory left.
+        call has the attribute put_count, unless it takes none: so many of the first items are in the
+        queue for good.  Raises ValueError when the queue is closed or one item is larger than its
+        max_bytes, and MemoryError when there is no memory left.
         """
-        put_all(self, items, deadline_of(block, timeout))
+        put_all(self, items, block, timeout)
 
     def put_bytes(self, buf, block=True, timeout=None):
         """Put the bytes of a bytes-like object into the queue, as they are, as one item.

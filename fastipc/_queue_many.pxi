@@ -18,14 +18,26 @@ cdef class TakenBatch:
 
 # ---- putting ----
 
+cdef object annotate(object error, str name, object value):
+    """Sets an attribute of an exception, which may refuse; it is then raised without."""
+    try:
+        setattr(error, name, value)
+    except Exception:
+        pass
+
+
 cdef object describe_item(object error, Py_ssize_t index):
     """Makes an error of pickling say which item it was."""
     text = f"this was item {index} of those given to put_many(), of which none was put"
-    error.item_index = index
-    if hasattr(error, "add_note"):
-        error.add_note(text)
-    elif len(error.args) == 1 and isinstance(error.args[0], str):
-        error.args = (f"{error.args[0]} ({text})",)
+    annotate(error, "item_index", index)
+    try:
+        if hasattr(error, "add_note"):
+            error.add_note(text)
+        elif len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (f"{error.args[0]} ({text})",)
+    except Exception:
+        # As in annotate().
+        pass
 
 
 cdef object encode_item(QueueBase self, object obj, uint8_t *room, message *out):
@@ -95,28 +107,43 @@ cdef int fill_batch(
     return 0
 
 
-cdef object put_all(QueueBase self, object items, int64_t deadline):
+cdef object put_all(QueueBase self, object items, object block, object timeout):
     """QueueBase.put_many()."""
+    cdef uint64_t count = 0
+    try:
+        put_objects(self, items, block, timeout, &count)
+    except BaseException as error:
+        annotate(error, "put_count", count)
+        raise
+
+
+cdef int put_objects(
+    QueueBase self, object items, object block, object timeout, uint64_t *count
+) except -1:
+    """Puts all; on error *count says how many of the first are in the queue, or were refused
+    by a subclass that has dealt with them."""
     cdef fipc_batch batch
-    cdef list objects = list(items), kept = [], skipped = []
+    cdef int64_t deadline = deadline_of(block, timeout)
+    cdef list objects, kept = [], skipped = []
     memset(&batch, 0, sizeof(batch))
     self.enter()
     try:
+        objects = list(items)
         fill_batch(self, &batch, objects, kept, skipped)
         if self.closed:
             self.fail(-ECANCELED)
         if batch.items != 0 and fipc_queue_try_put_many(self.queue, &batch) != 0:
             put_rest(self, &batch, deadline)
-    except BaseException as error:
-        count = batch.put_items
+    except BaseException:
+        count[0] = batch.put_items
         for index in skipped:
-            count += index <= count
-        error.put_count = count
+            count[0] += index <= count[0]
         raise
     finally:
         with nogil:
             fipc_batch_end(self.queue, &batch)
         self.leave()
+    return 0
 
 
 cdef int put_rest(QueueBase self, fipc_batch *batch, int64_t deadline) except -1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -145,11 +146,60 @@ def test_any_iterable_is_read_to_its_end_before_anything_is_put(queue):
         yield 1
         raise LookupError("no more")
 
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError) as caught:
         queue.put_many(failing())
-    with pytest.raises(TypeError):
+    assert caught.value.put_count == 0
+    with pytest.raises(TypeError) as refused:
         queue.put_many(5)
+    assert refused.value.put_count == 0
     assert queue.empty()
+
+
+def test_whatever_ends_put_many_says_how_many_were_put(queue):
+    with pytest.raises(TypeError) as caught:
+        queue.put_many([1], timeout="soon")
+    assert caught.value.put_count == 0
+    assert queue.empty()
+    closed = fastipc.Queue()
+    closed.close()
+    with pytest.raises(ValueError, match="is closed") as refused:
+        closed.put_many([1])
+    assert refused.value.put_count == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    """An exception that takes no attributes, as all frozen dataclasses do."""
+
+    text: str
+
+
+class StubbornError(Exception):
+    """An exception that answers an attribute with an error of its own."""
+
+    def __setattr__(self, name, value):
+        raise RuntimeError(f"no {name}")
+
+
+class RaisesOnPickle:
+    """Cannot be pickled for the reason that it was given."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", [FrozenError, StubbornError])
+def test_an_exception_that_takes_no_attributes_comes_out_of_put_many_as_it_is(queue, kind):
+    error = kind("no")
+    with pytest.raises(kind) as caught:
+        queue.put_many([1, RaisesOnPickle(error)])
+    assert caught.value is error
+    assert queue.empty()
+    queue.put_many([1, 2])
+    assert queue.get_many(5) == [1, 2]
 
 
 def test_get_many_waits_for_the_first_item_only(queue):
