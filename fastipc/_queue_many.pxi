@@ -132,7 +132,11 @@ cdef int put_objects(
         fill_batch(self, &batch, objects, kept, skipped)
         if self.closed:
             self.fail(-ECANCELED)
-        if batch.items != 0 and fipc_queue_try_put_many(self.queue, &batch) != 0:
+        if batch.items == 0:
+            # put() would say so, too.
+            if fipc_queue_shut_state(self.queue) != 0:
+                raise ShutDown
+        elif fipc_queue_try_put_many(self.queue, &batch) != 0:
             put_rest(self, &batch, deadline)
     except BaseException:
         count[0] = batch.put_items

@@ -274,6 +274,19 @@ def test_batches_meet_the_end_of_the_stream_too():
     queue.close()
 
 
+def test_a_batch_of_nothing_meets_the_end_of_the_stream_too():
+    queue = fastipc.Queue()
+    queue.put_many([])
+    queue.shutdown()
+    with pytest.raises(fastipc.ShutDown) as caught:
+        queue.put_many([])
+    assert caught.value.put_count == 0
+    queue.close()
+    with pytest.raises(ValueError, match="closed") as refused:
+        queue.put_many([])
+    assert refused.value.put_count == 0
+
+
 @pytest.mark.parametrize("immediate", [False, True])
 def test_a_selector_learns_of_it(immediate):
     queue = fastipc.Queue()
