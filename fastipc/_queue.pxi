@@ -1,6 +1,11 @@
 # _queue.pxi - the hot methods of the queues: put, get and what they need. Names, start
 # methods, pickling of the queue itself and multiprocessing's manners are queues.py's.
 
+cdef extern from "Python.h":
+    # NULL for the exception: what does not fit becomes the nearest that does.
+    Py_ssize_t PyNumber_AsSsize_t(object number, void *exception) except? -1
+
+
 cdef class TakenBatch
 
 
@@ -334,7 +339,7 @@ cdef class QueueBase:
         item raises: that item is then gone, and the next call of this object that takes something
         returns what stood before and behind it.  copy: as for get().
         """
-        cdef Py_ssize_t most = max_items
+        cdef Py_ssize_t most = PyNumber_AsSsize_t(max_items, NULL)
         if most < 1:
             raise ValueError(f"max_items must be at least 1, not {max_items}")
         return get_all(

@@ -213,10 +213,15 @@ def test_get_many_waits_for_the_first_item_only(queue):
     assert call.result() == ["alone"]
 
 
-@pytest.mark.parametrize("wrong", [0, -1])
+@pytest.mark.parametrize("wrong", [0, -1, -(2**70)])
 def test_get_many_of_nothing_is_refused(queue, wrong):
     with pytest.raises(ValueError, match="max_items must be at least 1"):
         queue.get_many(wrong)
+
+
+def test_get_many_takes_a_number_beyond_every_integer_of_c_for_all_there_are(queue):
+    queue.put_many(range(10))
+    assert queue.get_many(2**70) == list(range(10))
 
 
 def test_get_many_wants_a_whole_number(queue):
