@@ -57,7 +57,6 @@ def reduce_handle(rebuild, handle, state):
         settle()
     descriptors = _descriptors(handle)
     identity = handle._identity()
-    _keep(rebuild, handle, state, descriptors, identity)
     return _rebuild_named, (
         rebuild,
         type(handle),
@@ -65,8 +64,23 @@ def reduce_handle(rebuild, handle, state):
         identity,
         os.getpid(),
         descriptors,
-        _name(handle),
+        _Departure(rebuild, handle, state, descriptors, identity),
     )
+
+
+class _Departure:
+    """A handle's name, which counts the handle as under way when it is pickled.
+
+    Stands last in what is pickled of the handle: once its turn comes, the state, which is the
+    user's in part, has been pickled without an error.
+    """
+
+    def __init__(self, *handle):
+        self._handle = handle
+
+    def __reduce__(self):
+        _keep(*self._handle)
+        return str, (repr(self._handle[1]),)
 
 
 def settle() -> None:
@@ -80,10 +94,6 @@ def settle() -> None:
 
 def _descriptors(handle) -> list[int]:
     return list(handle._handles()[:3])
-
-
-def _name(handle) -> str:
-    return repr(handle)
 
 
 def _keep(rebuild, handle, state, descriptors, identity) -> None:
@@ -129,7 +139,8 @@ def _rebuild_named(rebuild, cls, state, identity, pid, descriptors, name):
     except BaseException:
         _close(fds)
         raise
-    handle._claim()
+    if not isinstance(name, _Departure):  # else copy.copy() calls, and nothing was pickled
+        handle._claim()
     return handle
 
 

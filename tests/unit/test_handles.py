@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import copy
 import os
 import pickle
 
@@ -247,6 +248,55 @@ def test_a_received_handle_does_not_leak():
     assert len(resources()) <= len(before)
     queue.close()
     carrier.close()
+
+
+class Unpicklable:
+    """A serializer that refuses to travel."""
+
+    def dumps(self, obj):
+        return bytes(obj)
+
+    loads = dumps
+
+    def __reduce__(self):
+        raise TypeError("stays here")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_handle_whose_serializer_cannot_be_pickled_is_not_under_way(protocol):
+    queue = fastipc.Queue(serializer=Unpicklable())
+    left, right = fastipc.Pipe(serializer=Unpicklable())
+    carrier = fastipc.Queue()
+    assert not queue._has_claims_open()
+    assert not left._has_claims_open()  # and it is mapped from now on
+    before = resources()
+    for handle in (queue, left):
+        with pytest.raises(TypeError, match="stays here"):
+            pickle.dumps(handle, protocol)
+        with pytest.raises(TypeError, match="stays here"):
+            carrier.put(handle)
+        assert not handle._has_claims_open()
+        # A shallow copy is made of what pickle would get, but pickles nothing.
+        again = copy.copy(handle)
+        assert not handle._has_claims_open()
+        again.close()
+    assert resources() <= before
+    for handle in (queue, left, right, carrier):
+        handle.close()
+
+
+def test_copies_of_a_handle_are_handles_and_leave_nothing_under_way():
+    queue = fastipc.Queue()
+    for made in (copy.copy(queue), copy.deepcopy(queue)):
+        made.put("through the copy")
+        assert queue.get() == "through the copy"
+        assert not queue._has_claims_open()
+        made.close()
+    data = pickle.dumps(queue)
+    assert queue._has_claims_open()
+    pickle.loads(data).close()
+    assert not queue._has_claims_open()
+    queue.close()
 
 
 def test_a_forked_child_keeps_no_end_of_a_pipe_that_its_parent_sent_away():
