@@ -390,6 +390,7 @@ cdef class QueueBase:
     cdef object decode_block(self, fipc_got *got, bint copies):
         """The object of a message that lies in blocks, which are given back or become views."""
         cdef bytes data
+        cdef object text = None
         self.used = True
         if self.custom and self.serializer is not None:
             return self.decode_serialized(got, take_held(self.queue, got), copies)
@@ -398,7 +399,10 @@ cdef class QueueBase:
         # Counted in: a close() in another thread must not take the block away meanwhile.
         self.inside += 1
         try:
-            data = copy_out(got.block.data, got.size_bytes)
+            if got.tag == FASTIPC_TAG_ASCII and not self.custom:
+                text = copy_out_ascii(got.block.data, got.size_bytes)
+            else:
+                data = copy_out(got.block.data, got.size_bytes)
             with nogil:
                 fipc_queue_release(self.queue, got)
         except MemoryError:
@@ -406,6 +410,8 @@ cdef class QueueBase:
             raise
         finally:
             self.leave()
+        if text is not None:
+            return text
         if self.serializer is None:
             return deserialize(None, data, got.tag, self)
         if got.tag == FASTIPC_TAG_BYTES:
@@ -440,40 +446,38 @@ cdef class QueueBase:
         return deserialize(self.serializer, view, got.tag, self)
 
     cdef int put_aside(self, fipc_got *got, list held) except -1:
-        """Keeps a message for the next get() of this object: nothing is lost."""
+        """Keeps a message for the next get() of this object, as the first: nothing is lost."""
         cdef StashedMessage stashed = StashedMessage()
         stashed.payload = PyBytes_FromStringAndSize(<char *>got.buffer, got.length)
         stashed.held = held
         stashed.got = got[0]
         stashed.got.buffer = PyBytes_AS_STRING(stashed.payload)
-        if self.stash is None:
-            self.stash = []
-        self.stash.append(stashed)
+        self.stash_first(stashed)
         # Whoever made it fail counts it now, and whoever returns it once more.
         self.count_given(<uint64_t>-1)
         return 0
 
+    cdef int stash_first(self, object kept) except -1:
+        """What the next get() of this object returns first."""
+        if self.stash is None:
+            self.stash = []
+        self.stash.insert(0, kept)
+        return 0
+
     cdef object unstash(self, bint copies):
         cdef StashedMessage stashed
-        cdef Py_ssize_t left
         if isinstance(self.stash[0], TakenBatch):
             return unstash_object(self, self.stash[0], copies)
         stashed = self.stash[0]
         if stashed.before:
             return stashed.before.pop(0)
         del self.stash[0]
-        left = len(self.stash)
         try:
             if stashed.held is None:
                 return self.decode_block(&stashed.got, copies)
             if self.custom:
                 return self.decode_serialized(&stashed.got, stashed.held, copies)
             return self.decode_buffers(&stashed.got, stashed.held, copies)
-        except MemoryError:
-            if len(self.stash) > left:
-                # Put aside again: it is still the first.
-                self.stash.insert(0, self.stash.pop())
-            raise
         finally:
             self.count_given(1)
 

@@ -19,23 +19,37 @@ cdef object put_raw(QueueBase self, object buf, int64_t deadline):
 cdef bytes block_bytes(QueueBase self, fipc_got *got):
     """The bytes of a message in blocks, as multiprocessing would have sent it."""
     cdef bytes data
+    cdef list held
     self.used = True
     if got.tag == FASTIPC_TAG_BUFFERS:
         held = take_held(self.queue, got)
         if self.custom:
             check_tag(got.tag, self)
-        return dumps(self.decode_buffers(got, held, False))
+        return buffers_bytes(self, got, held)
     # Counted in: a close() in another thread must not take the block away meanwhile.
     self.inside += 1
     try:
-        data = copy_out(got.block.data, got.size_bytes)
+        data = as_bytes(copy_out(got.block.data, got.size_bytes), got.tag)
         release_block(self, got)
     except MemoryError:
         self.put_aside(got, None)
         raise
+    except:
+        release_block(self, got)
+        raise
     finally:
         self.leave()
-    return as_bytes(data, got.tag)
+    return data
+
+
+cdef bytes buffers_bytes(QueueBase self, fipc_got *got, list held):
+    """The pickle of a message whose buffers lie in blocks, with the buffers in it."""
+    cdef object obj = self.decode_buffers(got, held, False)
+    try:
+        return dumps(obj)
+    except MemoryError:
+        self.put_aside(got, held)
+        raise
 
 
 cdef bytes bytes_of(QueueBase self, object obj):
@@ -52,6 +66,35 @@ cdef void release_block(QueueBase self, fipc_got *got) noexcept:
     self.leave()
 
 
+cdef bytes made_bytes(QueueBase self, list made):
+    """The bytes of the first of some objects that are ready; without memory it stays first."""
+    # Made before there may be no memory for it.
+    cdef TakenBatch again = TakenBatch()
+    cdef object obj = made.pop(0)
+    try:
+        return bytes_of(self, obj)
+    except MemoryError:
+        again.made.append(obj)
+        self.stash_first(again)
+        raise
+
+
+cdef bytes stashed_bytes(QueueBase self, StashedMessage stashed):
+    """The bytes of a message that was put aside, or it is put aside again."""
+    cdef Held first
+    if stashed.held is None:
+        return block_bytes(self, &stashed.got)
+    if not self.custom:
+        return buffers_bytes(self, &stashed.got, stashed.held)
+    check_tag(stashed.got.tag, self)
+    first = stashed.held[0]
+    try:
+        return bytes(view_of(first, 0, first.size_bytes))
+    except MemoryError:
+        self.put_aside(&stashed.got, stashed.held)
+        raise
+
+
 cdef bytes unstash_bytes(QueueBase self):
     cdef StashedMessage stashed
     cdef TakenBatch taken
@@ -59,21 +102,16 @@ cdef bytes unstash_bytes(QueueBase self):
     if isinstance(first, StashedMessage):
         stashed = first
         if stashed.before:
-            return bytes_of(self, stashed.before.pop(0))
+            return made_bytes(self, stashed.before)
         del self.stash[0]
         try:
-            if stashed.held is not None and self.custom:
-                check_tag(stashed.got.tag, self)
-                return bytes(view_of(stashed.held[0], 0, (<Held>stashed.held[0]).size_bytes))
-            if stashed.held is not None:
-                return dumps(self.decode_buffers(&stashed.got, stashed.held, False))
-            return block_bytes(self, &stashed.got)
+            return stashed_bytes(self, stashed)
         finally:
             self.count_given(1)
     taken = first
-    if taken.made:
-        return bytes_of(self, unstash_object(self, taken, False))
     drop_before_last(self, taken)
+    if taken.made:
+        return made_bytes(self, taken.made)
     try:
         return next_message(self, taken)
     finally:

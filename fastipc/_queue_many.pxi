@@ -290,8 +290,6 @@ cdef bytes next_message(QueueBase self, TakenBatch taken):
 
 cdef int keep_taken(QueueBase self, TakenBatch taken, list made) except -1:
     cdef StashedMessage aside
-    if self.stash is None:
-        self.stash = []
     if self.stash and isinstance(self.stash[0], StashedMessage):
         # For want of memory one of them was put aside: it stands between made and taken.
         aside = self.stash[0]
@@ -300,8 +298,7 @@ cdef int keep_taken(QueueBase self, TakenBatch taken, list made) except -1:
             self.stash.insert(1, taken)
         return 0
     taken.made = made
-    self.stash.insert(0, taken)
-    return 0
+    return self.stash_first(taken)
 
 
 cdef int drop_before_last(QueueBase self, TakenBatch taken) except -1:

@@ -523,33 +523,6 @@ def test_without_memory_the_rest_of_a_batch_is_not_put_and_the_error_says_how_ma
     )
 
 
-def test_get_many_without_memory_for_an_item_loses_nothing(run_program):
-    run_program(
-        """
-        import resource
-        import fastipc
-
-        queue = fastipc.Queue()
-        large = b"l" * 2**27
-        queue.put_many([1, large, 3])
-        with open("/proc/self/statm") as file:
-            used = int(file.read().split()[0]) * resource.getpagesize()
-        before = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, before[1]))
-        for _ in range(2):
-            try:
-                queue.get_many(10)
-            except MemoryError:
-                assert queue.qsize() == 3
-            else:
-                raise AssertionError("there was enough memory")
-        resource.setrlimit(resource.RLIMIT_AS, before)
-        assert queue.get_many(10) == [1, large, 3]
-        assert queue.empty()
-        """
-    )
-
-
 class Number:
     """A serializer that refuses 2."""
 
