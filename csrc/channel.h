@@ -186,6 +186,9 @@ FIPC_ALWAYS_INLINE void fipc_many_step(struct fipc_many *many, const struct fipc
     many->at += (uint32_t)fipc_align_up(FIPC_RECORD_BYTES + (uint64_t)got->length, 8);
     many->items_read++;
 }
+/* Steps over the next `items` of them, one that fipc_many_peek() refuses or what nobody
+ * wants any more, and gives their blocks back, but for those that are damaged. */
+void fipc_many_drop(struct fipc_channel *channel, struct fipc_many *many, uint32_t items);
 /* The next one, if all of it is here, as fipc_many_peek() and fipc_many_step() say: its
  * payload; NULL: call those. */
 FIPC_ALWAYS_INLINE const uint8_t *fipc_many_next_inline(struct fipc_many *many, uint32_t *length,

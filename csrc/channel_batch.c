@@ -143,8 +143,8 @@ int fipc_many_take(struct fipc_channel *channel, struct fipc_many *many,
     return fipc_unlikely(has_blocks) ? take_blocks(channel, many) : 0;
 }
 
-int fipc_many_peek(struct fipc_channel *channel, const struct fipc_many *many,
-                   struct fipc_got *got) {
+/* The next record without its references. -EAGAIN, there is no other; -EBADMSG. */
+static int read_frame(const struct fipc_many *many, struct fipc_got *got) {
     struct fipc_record_shm header;
 
     if (many->items_read >= many->items)
@@ -161,5 +161,47 @@ int fipc_many_peek(struct fipc_channel *channel, const struct fipc_many *many,
     got->tag = header.tag;
     got->size_bytes = header.length;
     got->block_count = 0;
-    return header.kind == FIPC_RECORD_BLOCK ? fipc_channel_read_refs(channel, got) : 0;
+    return 0;
+}
+
+int fipc_many_peek(struct fipc_channel *channel, const struct fipc_many *many,
+                   struct fipc_got *got) {
+    int rc = read_frame(many, got);
+
+    if (rc < 0)
+        return rc;
+    return got->kind == FIPC_RECORD_BLOCK ? fipc_channel_read_refs(channel, got) : 0;
+}
+
+/* Frees the blocks of a record, but for those that are damaged. */
+static void release_refs(struct fipc_channel *channel, struct fipc_got *got) {
+    struct fipc_block_ref_shm ref;
+    struct fipc_block block;
+    uint64_t size_bytes;
+
+    if (got->length < sizeof(ref))
+        return;
+    memcpy(&ref, got->buffer, sizeof(ref));
+    if (ref.refs > FIPC_REFS_MAX || ref.refs * sizeof(ref) > got->length)
+        return;
+    got->block_count = ref.refs;
+    for (uint32_t i = 0; i < got->block_count; i++)
+        if (fipc_channel_got_block(channel, got, i, &block, &size_bytes) == 0)
+            fipc_block_release(channel->segment, &block);
+}
+
+void fipc_many_drop(struct fipc_channel *channel, struct fipc_many *many, uint32_t items) {
+    struct fipc_got got;
+
+    for (; items > 0 && many->items_read < many->items; items--) {
+        if (read_frame(many, &got) < 0) {
+            /* Where the next one begins cannot be known. Such a piece has no blocks:
+             * taking them read all of it. */
+            many->items_read = many->items;
+            return;
+        }
+        if (got.kind == FIPC_RECORD_BLOCK)
+            release_refs(channel, &got);
+        fipc_many_step(many, &got);
+    }
 }

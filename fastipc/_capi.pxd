@@ -117,6 +117,7 @@ cdef extern from "channel.h" nogil:
         uint32_t items_read
     int fipc_many_peek(fipc_channel *channel, const fipc_many *many, fipc_got *got)
     void fipc_many_step(fipc_many *many, const fipc_got *got)
+    void fipc_many_drop(fipc_channel *channel, fipc_many *many, uint32_t items)
     const uint8_t *fipc_many_next_inline(fipc_many *many, uint32_t *length, uint16_t *tag)
     struct fipc_channel_census:
         uint64_t records

@@ -262,7 +262,8 @@ cdef int step(QueueBase self, TakenBatch taken, fipc_got *got) except -1:
     """Fills got with the next message, which counts as handled from then on."""
     cdef int rc = fipc_many_peek(&self.queue.channel, &taken.many, got)
     if rc < 0:
-        taken.many.items_read = taken.many.items
+        # What is whole of its blocks is given back, and those behind it are kept.
+        fipc_many_drop(&self.queue.channel, &taken.many, 1)
         self.fail(rc)
     fipc_many_step(&taken.many, got)
     return 0

@@ -350,6 +350,50 @@ static void a_damaged_record_ends_a_piece_and_is_reported_then(void) {
     fipc_queue_close(queue);
 }
 
+static uint32_t owned(struct fipc_queue *queue) {
+    struct fipc_arena_census census;
+
+    CHECK_EQ(fipc_arena_check(&queue->segment, &census), 0);
+    return census.owned;
+}
+
+static void what_is_dropped_of_a_piece_gives_its_blocks_back_but_the_damaged(void) {
+    static uint8_t bytes[FIPC_INLINE_MAX + 1];
+    struct fipc_queue *queue = new_queue(0, 0);
+    struct fipc_queue_putting putting = {0};
+    struct fipc_batch batch = {0};
+    struct piece piece;
+    struct fipc_got got;
+    uint64_t populated;
+
+    for (uint32_t i = 0; i < 5; i++)
+        CHECK_EQ(fipc_batch_add_large(&batch, bytes, sizeof(bytes), 0), 0);
+    CHECK_EQ(fipc_queue_put_many(queue, &batch, 0, &putting), 0);
+    fipc_queue_put_end(queue, &putting);
+    fipc_batch_end(queue, &batch);
+    CHECK_EQ(get_piece(queue, &piece, 10, 0), 0);
+    CHECK_EQ(piece.many.items, 5);
+    CHECK_EQ(owned(queue), 5);
+    CHECK_EQ(fipc_many_peek(&queue->channel, &piece.many, &got), 0);
+    populated = got.block.shm->populated;
+    got.block.shm->populated = populated | FIPC_BLOCK_KIND_RING;
+    CHECK_EQ(fipc_many_peek(&queue->channel, &piece.many, &got), -EBADMSG);
+    fipc_many_drop(&queue->channel, &piece.many, 1);
+    got.block.shm->populated = populated;
+    CHECK_EQ(owned(queue), 5);
+    CHECK_EQ(piece.many.items_read, 1);
+    CHECK_EQ(fipc_many_peek(&queue->channel, &piece.many, &got), 0);
+    fipc_many_step(&piece.many, &got);
+    fipc_queue_release(queue, &got);
+    CHECK_EQ(owned(queue), 4);
+    fipc_many_drop(&queue->channel, &piece.many, 1);
+    CHECK_EQ(owned(queue), 3);
+    fipc_many_drop(&queue->channel, &piece.many, UINT32_MAX);
+    CHECK_EQ(owned(queue), 1);
+    CHECK_EQ(fipc_many_peek(&queue->channel, &piece.many, &got), -EAGAIN);
+    fipc_queue_close(queue);
+}
+
 /* ---- threads ---- */
 
 struct worker {
@@ -501,6 +545,7 @@ int main(void) {
     CHECK_RUN(a_batch_given_up_gives_its_blocks_back);
     CHECK_RUN(an_armed_doorbell_is_readable_while_a_part_of_a_batch_is_queued);
     CHECK_RUN(a_damaged_record_ends_a_piece_and_is_reported_then);
+    CHECK_RUN(what_is_dropped_of_a_piece_gives_its_blocks_back_but_the_damaged);
     CHECK_RUN(threads_pass_batches_without_a_limit);
     CHECK_RUN(threads_pass_batches_through_a_small_queue);
     CHECK_RUN(a_batch_lets_nobody_sleep_who_could_have_an_item);

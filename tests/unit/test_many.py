@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pickle
 import signal
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -542,6 +543,44 @@ def test_bytes_of_what_a_failed_get_many_left_are_the_serializers():
         queue.get_many(3)
     assert [queue.get_bytes(), queue.get_bytes()] == [b"1", b"3"]
     assert queue.empty() and queue.qsize() == 0
+    queue.close()
+
+
+def damage(fd, place, value):
+    """What unpickling the below does to the queue's memory, as whoever has the queue can."""
+    os.pwrite(fd, value, place)
+    return "did damage"
+
+
+class Damages:
+    """Damages the queue's memory when it is unpickled."""
+
+    def __init__(self, *what):
+        self.what = what
+
+    def __reduce__(self):
+        return damage, self.what
+
+
+def test_a_damaged_block_costs_its_own_item_of_a_batch_only():
+    queue = fastipc.Queue()
+    fd = queue._handles()[0]
+    large = [bytes([65 + number]) * 100_000 for number in range(3)]
+    # The same blocks are used again, so that the descriptor of the second is known.
+    for _ in range(2):
+        queue.put_many(["in the place of the damage", *large])
+        content = os.pread(fd, os.fstat(fd).st_size, 0)
+        assert queue.get_many(10)[1:] == large
+    at = content.index(large[1])
+    place = content.index(struct.pack("<Q", at + 17)) + 8  # 2^17 bytes; behind it populated
+    (populated,) = struct.unpack_from("<Q", content, place)
+    queue.put_many([Damages(fd, place, struct.pack("<Q", populated | 1)), *large, "last"])
+    with pytest.raises(OSError, match="damaged"):
+        queue.get_many(10)
+    assert queue.get_many(10) == ["did damage", large[0], large[2], "last"]
+    os.pwrite(fd, struct.pack("<Q", populated), place)
+    # What is damaged is lost rather than given out again.
+    assert _core.debug_check(queue)["owned"] == 1
     queue.close()
 
 
