@@ -298,7 +298,7 @@ cdef class QueueBase:
             deadline = 0
         elif timeout is not None:
             deadline = deadline_after(timeout)
-        if self.stash:
+        if self.stash and self.has_stash():
             return self.unstash(self.copies if copy is None else copy)
         got.buffer = scratch
         got.buffer_bytes = SCRATCH_BYTES
@@ -337,7 +337,8 @@ cdef class QueueBase:
         for ever, for `timeout` seconds, or not at all with block=False; then raises Empty.  Raises
         ValueError when max_items is less than 1 or the queue is closed, and whatever unpickling an
         item raises: that item is then gone, and the next call of this object that takes something
-        returns what stood before and behind it.  copy: as for get().
+        returns what stood before and behind it, unless shutdown(immediate=True) has given that up.
+        copy: as for get().
         """
         cdef Py_ssize_t most = PyNumber_AsSsize_t(max_items, NULL)
         if most < 1:
@@ -481,6 +482,46 @@ cdef class QueueBase:
         finally:
             self.count_given(1)
 
+    cdef bint has_stash(self) except -1:
+        """True if something was taken that is still to be returned.
+
+        Once an immediate shutdown was seen it is not: that gives up what nobody has been given.
+        """
+        if not self.stash:
+            return False
+        if self.closed or fipc_queue_shut_state(self.queue) != 2:
+            return True
+        self.give_up_stash()
+        return False
+
+    cdef int give_up_stash(self) except -1:
+        """Frees it, and marks it as done, which nobody else could: join() waits for what was taken."""
+        cdef list stash = self.stash
+        cdef Py_ssize_t items = count_stashed(stash)
+        cdef StashedMessage stashed
+        cdef TakenBatch taken
+        self.stash = None
+        # Objects that end here may close the queue.
+        self.inside += 1
+        try:
+            for one in stash:
+                if isinstance(one, TakenBatch):
+                    taken = one
+                    self.count_given(taken.many.items - taken.many.items_read)
+                    fipc_many_drop(&self.queue.channel, &taken.many, taken.many.items)
+                    taken.made.clear()
+                    continue
+                stashed = one
+                self.count_given(1)
+                if stashed.held is None:
+                    with nogil:
+                        fipc_queue_release(self.queue, &stashed.got)
+            while items > 0 and fipc_queue_task_done(self.queue) == 0:
+                items -= 1
+        finally:
+            self.leave()
+        return 0
+
     def _forget_taken(self):
         """Drop what this process has taken and not returned; in a forked child, whose it is not."""
         self.stash = self.spare_batch = None
@@ -497,13 +538,13 @@ cdef class QueueBase:
         if self.queue == NULL:
             return 0
         fipc_queue_depth(self.queue, &items, &size)
-        return items + count_stashed(self.stash)
+        return items + (count_stashed(self.stash) if self.has_stash() else 0)
 
     def empty(self):
         """Return True if there was no item in the queue at one moment of the call."""
         if self.closed and self.used:
             raise OSError("handle is closed")
-        return not self.stash and (
+        return not self.has_stash() and (
             self.queue == NULL or fipc_queue_is_empty(self.queue)
         )
 
@@ -565,6 +606,7 @@ cdef class QueueBase:
                 if rc != -EINTR:
                     break
                 check_signals()
+            self.has_stash()
         finally:
             self.leave()
         if rc < 0:
@@ -604,6 +646,8 @@ cdef class QueueBase:
         self.inside += 1
         try:
             while True:
+                # Behind a shutdown by others it may be what is waited for.
+                self.has_stash()
                 with nogil:
                     rc = fipc_queue_join(self.queue, FIPC_FOREVER, &waiting)
                 if rc != -EINTR:

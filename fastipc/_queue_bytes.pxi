@@ -122,7 +122,7 @@ cdef bytes get_raw(QueueBase self, int64_t deadline):
     """QueueBase.get_bytes()."""
     cdef uint8_t scratch[SCRATCH_BYTES]
     cdef fipc_got got
-    if self.stash:
+    if self.has_stash():
         return unstash_bytes(self)
     got.buffer = scratch
     got.buffer_bytes = SCRATCH_BYTES
@@ -162,7 +162,7 @@ cdef object get_raw_into(QueueBase self, object buf, object offset, int64_t dead
             raise ValueError("negative offset")
         if start > view.len:
             raise ValueError("offset too large")
-        if self.stash:
+        if self.has_stash():
             return place_bytes(unstash_bytes(self), &view, start)
         got.buffer = scratch
         got.buffer_bytes = SCRATCH_BYTES

@@ -188,7 +188,7 @@ cdef list get_all(QueueBase self, Py_ssize_t most, int64_t deadline, bint copies
     try:
         if taken is None:
             taken = TakenBatch()
-        while self.stash and len(made) < most:
+        while len(made) < most and self.has_stash():
             made.append(self.unstash(copies))
         if made:
             return made

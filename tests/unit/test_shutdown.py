@@ -5,13 +5,17 @@ Where the threads' queue has it, the scenarios run on both, and what they see mu
 
 from __future__ import annotations
 
+import os
+import pickle
 import queue as threads_queue
 import select
+import signal
 from typing import Any
 
 import pytest
 
 import fastipc
+from fastipc import _core
 from tests.support import PATIENCE_S, Background, Flag
 from tests.unit import targets
 
@@ -285,6 +289,150 @@ def test_a_batch_of_nothing_meets_the_end_of_the_stream_too():
     with pytest.raises(ValueError, match="closed") as refused:
         queue.put_many([])
     assert refused.value.put_count == 0
+
+
+class Buffered:
+    """Holds bytes that travel in a block; its receiver looks into shared memory."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce_ex__(self, protocol):
+        return Buffered, (pickle.PickleBuffer(self.data),)
+
+
+def keep_some(queue):
+    """Four items that a get_many() which failed has kept: one is ready, the others are not."""
+    kept = ["kept", 2, b"in a block" * 10_000, Buffered(bytearray(100_000))]
+    queue.put_many([kept[0], targets.RaisesOnLoad(), *kept[1:]])
+    with pytest.raises(ValueError, match="refuses"):
+        queue.get_many(10)
+    assert queue.qsize() == 4
+
+
+GETS = {
+    "get": lambda queue: queue.get(timeout=PATIENCE_S),
+    "get_many": lambda queue: queue.get_many(10, timeout=PATIENCE_S),
+    "get_bytes": lambda queue: queue.get_bytes(timeout=PATIENCE_S),
+    "get_bytes_into": lambda queue: queue.get_bytes_into(bytearray(10), timeout=PATIENCE_S),
+}
+
+
+@pytest.mark.parametrize("by", ["the same object", "another"])
+@pytest.mark.parametrize("get", GETS)
+@pytest.mark.parametrize("first", ["get", "qsize", "empty", "join"])
+def test_what_a_failed_get_many_has_kept_is_given_up_by_an_immediate_shutdown(by, get, first):
+    queue = fastipc.JoinableQueue()
+    keep_some(queue)
+    other = pickle.loads(pickle.dumps(queue)) if by == "another" else queue
+    other.shutdown(immediate=True)
+    # The item whose unpickling failed was taken, and whoever took it marks it as done.
+    queue.task_done()
+    if first == "qsize":
+        assert queue.qsize() == 0
+    elif first == "empty":
+        assert queue.empty()
+    elif first == "join":
+        queue.join()
+    with pytest.raises(fastipc.ShutDown):
+        GETS[get](queue)
+    call = Background(other.join)
+    call.result()
+    with pytest.raises(ValueError, match="too many"):
+        queue.task_done()
+    assert _core.debug_check(queue)["owned"] == 0
+    for one in {queue, other}:
+        one.close()
+
+
+@pytest.mark.parametrize("by", ["the same object", "another"])
+def test_a_blocked_join_ends_when_what_was_kept_is_given_up(by):
+    queue = fastipc.JoinableQueue()
+    keep_some(queue)
+    queue.task_done()
+    other = pickle.loads(pickle.dumps(queue)) if by == "another" else queue
+    call = Background(queue.join)
+    call.until_blocked()
+    other.shutdown(immediate=True)
+    call.result()
+    for one in {queue, other}:
+        one.close()
+
+
+def test_what_is_kept_outlives_a_shutdown_that_is_not_immediate():
+    queue = fastipc.JoinableQueue()
+    keep_some(queue)
+    queue.shutdown()
+    assert queue.get() == "kept"
+    assert queue.get_many(2) == [2, b"in a block" * 10_000]
+    assert bytes(queue.get().data) == bytes(100_000)
+    with pytest.raises(fastipc.ShutDown):
+        queue.get()
+    for _ in range(5):
+        queue.task_done()
+    queue.join()
+    queue.close()
+
+
+def test_what_was_put_aside_for_want_of_memory_is_given_up_too(run_program):
+    run_program(
+        """
+        import pickle
+        import resource
+        import fastipc
+        from fastipc import _core
+
+        class Buffered:
+            def __init__(self, data):
+                self.data = data
+
+            def __reduce_ex__(self, protocol):
+                return Buffered, (pickle.PickleBuffer(self.data),)
+
+        for large in (b"l" * 2**25, Buffered(bytearray(2**25))):
+            queue = fastipc.JoinableQueue(copy=True)
+            queue.put_many(["made", large, large, 4])
+            with open("/proc/self/statm") as file:
+                used = int(file.read().split()[0]) * resource.getpagesize()
+            before = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, before[1]))
+            try:
+                queue.get_many(10)
+            except MemoryError:
+                assert queue.qsize() == 4
+            else:
+                raise AssertionError("there was enough memory")
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, before)
+            queue.shutdown(immediate=True)
+            try:
+                queue.get()
+            except fastipc.ShutDown:
+                pass
+            else:
+                raise AssertionError("what was given up was returned")
+            queue.join()
+            assert _core.debug_check(queue)["owned"] == 0
+            queue.close()
+        """
+    )
+
+
+def test_what_was_given_up_is_not_lost_with_a_process_that_is_killed_after_it():
+    queue = fastipc.JoinableQueue()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            keep_some(queue)
+            queue.shutdown(immediate=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert queue.stats().lost == 0
+    queue.task_done()
+    queue.join()
+    queue.close()
 
 
 @pytest.mark.parametrize("immediate", [False, True])
