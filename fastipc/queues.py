@@ -11,7 +11,6 @@ import operator
 import os
 import threading
 import weakref
-from multiprocessing import BufferTooShort
 from queue import Empty, Full
 from types import GenericAlias
 
@@ -108,30 +107,25 @@ class _QueueEnd(Connection):
         return self._queue.get()
 
     def recv_bytes(self, maxlength=None):
-        """Take an item, as the pickle that multiprocessing would have sent."""
-        data = _core.dumps(self._queue.get())
+        """Take an item as bytes, a pickle or what a serializer made; see Queue.get_bytes()."""
+        data = self._queue.get_bytes()
         if maxlength is not None and len(data) > maxlength:
             raise OSError("bad message length")
         return data
 
     def recv_bytes_into(self, buf, offset=0):
-        """Take an item, as the pickle that multiprocessing would have sent, into a buffer."""
-        data = self.recv_bytes()
-        room = memoryview(buf).cast("B")[offset:]
-        if len(data) > len(room):
-            raise BufferTooShort(data)
-        room[: len(data)] = data
-        return len(data)
+        """Take an item, as recv_bytes() does, into a buffer; see Queue.get_bytes_into()."""
+        return self._queue.get_bytes_into(buf, offset)
 
     def send(self, obj):
         """Put an item; see Queue.put()."""
         self._queue.put(obj)
 
     def send_bytes(self, buf, offset=0, size=None):
-        """Put the item whose pickle is in `buf`."""
+        """Put the item whose bytes are in `buf`; see Queue.put_bytes()."""
         data = memoryview(buf).cast("B")
         end = len(data) if size is None else offset + size
-        self._queue.put(_core.loads(bytes(data[offset:end])))
+        self._queue.put_bytes(data[offset:end])
 
     def close(self):
         """Do nothing: the queue has one life, and Queue.close() ends it."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 import fastipc
+from fastipc import _core
 from tests.support import PATIENCE_S, Background
 
 
@@ -256,3 +257,40 @@ def test_the_serializer_of_a_pipe_travels_with_its_end(method):
     child.join()
     assert child.exitcode == 0
     here.close()
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_the_ends_of_a_queue_carry_what_its_serializer_made(make, size):
+    queue = make(serializer=Json())
+    text = "t" * size
+    data = json.dumps(text).encode()
+    queue.put(text)
+    assert queue._reader.recv_bytes() == data
+    queue._writer.send_bytes(b"##" + data, 2)
+    assert queue.get() == text
+    queue.put(text)
+    room = bytearray(size + 10)
+    assert queue._reader.recv_bytes_into(room, 4) == len(data)
+    assert room[4 : 4 + len(data)] == data
+    queue.put(text)
+    with pytest.raises(fastipc.BufferTooShort) as caught:
+        queue._reader.recv_bytes_into(bytearray(5))
+    assert caught.value.args == (data,)
+
+
+def test_the_ends_of_a_queue_for_bytes_carry_them_as_they_are(make):
+    queue = make(serializer=None)
+    queue.put(b"bytes")
+    assert queue._reader.recv_bytes() == b"bytes"
+    queue._writer.send_bytes(b"more bytes", 5)
+    assert queue.get() == b"bytes"
+
+
+def test_the_ends_of_a_queue_unpickle_nothing_for_bytes():
+    queue = fastipc.Queue()
+    data = pickle.dumps(Bomb(), 5)
+    queue._writer.send_bytes(data)
+    assert queue._reader.recv_bytes() == data
+    queue.put(Bomb())
+    assert queue._reader.recv_bytes() == _core.dumps(Bomb())
+    queue.close()
