@@ -94,7 +94,7 @@ struct fipc_got {
     uint16_t kind;
     uint16_t tag;
     struct fipc_block block; /* FIPC_RECORD_BLOCK: the first, ours now like the others
-                              * (fipc_got_block()) */
+                              * (fipc_channel_got_block()) */
     uint64_t size_bytes;     /* of the message: the inline bytes and those in blocks */
     uint32_t block_count;    /* 0: all of it is in `buffer` */
 };

@@ -226,7 +226,7 @@ static __attribute__((noinline)) int try_recv_again(struct fipc_conn *conn, void
     const struct fipc_side_shm *put = &conn->in.shm->put;
     uint32_t seen;
 
-    /* After a run of messages recv_begin() makes a pause instead. */
+    /* After a run of messages fipc_conn_recv_begin() makes a pause instead. */
     if (fipc_load_relaxed(&conn->recv_run) >= FIPC_RUN_LEAST)
         return -EAGAIN;
     seen = fipc_load_acquire(&put->gen);

@@ -86,7 +86,7 @@ FIPC_MUST_USE int fipc_os_pin(int fd, bool inherited, void **address);
 uint32_t fipc_os_pid(void);
 
 /* A word that reads 0 in every forked child, however it was forked, until the
- * child calls fipc_os_fork_token_renew(). NULL when memory is short. */
+ * child stores another there. NULL when memory is short. */
 uint64_t *fipc_os_fork_token(void);
 
 /* A pipe of one page, non-blocking, close-on-exec. fds[0] reads, fds[1] writes. */

@@ -96,3 +96,25 @@ def test_the_crash_table_names_only_tests_that_exist() -> None:
         tests = CELL.findall(cells[3])
         assert tests, f"nothing shows what happens after {cells[0]}"
         assert set(tests) <= known, f"{cells[0]}: no such tests: {set(tests) - known}"
+
+
+# Python's and the system's, which a text may name without our code using them.
+NAMED_ELSEWHERE = {"resize", "sem_open"}
+
+
+def test_comments_and_documents_name_functions_that_exist():
+    comments = re.compile(r"/\*.*?\*/", re.S)
+    code = [
+        path.read_text()
+        for folder in ("fastipc", "tests/c")
+        for ending in ("*.py", "*.p[yx][xdi]", "*.[ch]")
+        for path in (ROOT / folder).glob(ending)
+    ]
+    words = set(re.findall(r"\w+", comments.sub("", "\n".join([SOURCES, *code]))))
+    documents = [PROTOCOL, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]
+    prose = "\n".join([*comments.findall(SOURCES), *documents])
+    called = set(re.findall(r"\b(\w+)\(\)", prose))
+    prefixed = set(re.findall(r"\b(?:fipc|FIPC)_(?:\w*[^\W_])\b", prose))
+    assert called
+    assert prefixed
+    assert sorted((called | prefixed) - words - NAMED_ELSEWHERE) == []
