@@ -485,11 +485,12 @@ cdef class QueueBase:
     cdef bint has_stash(self) except -1:
         """True if something was taken that is still to be returned.
 
-        Once an immediate shutdown was seen it is not: that gives up what nobody has been given.
+        Once the queue is closed it is not, and its memory is not there any more; nor once an
+        immediate shutdown was seen: that gives up what nobody has been given.
         """
-        if not self.stash:
+        if not self.stash or self.closed:
             return False
-        if self.closed or fipc_queue_shut_state(self.queue) != 2:
+        if fipc_queue_shut_state(self.queue) != 2:
             return True
         self.give_up_stash()
         return False
@@ -622,6 +623,8 @@ cdef class QueueBase:
         if self.closed:
             return
         self.closed = True
+        # What lies over the queue's memory would keep it.
+        self.stash = None
         if self.queue != NULL:
             if self.inside == 0:
                 fipc_queue_detach(self.queue)

@@ -463,6 +463,19 @@ def test_a_closed_queue_is_refused():
         queue.get_many(1)
 
 
+def test_close_gives_what_a_failed_get_many_has_kept_back_at_once():
+    queue = fastipc.Queue()
+    fd = queue._handles()[0]
+    # The first is ready when the second fails, and lies over the queue's memory.
+    queue.put_many([Buffered(bytearray(100_000)), targets.RaisesOnLoad()])
+    with pytest.raises(ValueError, match="refuses"):
+        queue.get_many(5)
+    assert queue.qsize() == 1
+    queue.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 def test_closing_ends_a_blocked_call():
     queue = fastipc.Queue(1)
     call = Background(queue.put_many, [b"x" * 10_000] * 3)

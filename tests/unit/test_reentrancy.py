@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
 import threading
 
 import pytest
 
 import fastipc
+from fastipc import _core
 from tests.support import Background, until_asleep
+from tests.unit import targets
 
 
 class Finalized:
@@ -249,3 +252,102 @@ def test_an_argument_that_closes_the_connection_makes_the_call_fail(use):
     sender.send_bytes(b"a message")
     with receiver, sender, pytest.raises(OSError, match="handle is closed"):
         use(receiver, sender)
+
+
+class ClosingNumber:
+    """A timeout or an offset that closes the queue when its value is asked for."""
+
+    def __init__(self, queue):
+        self.queue = queue
+
+    def __float__(self):
+        self.queue.close()
+        return 5.0
+
+    def __index__(self):
+        self.queue.close()
+        return 0
+
+
+class ClosingSerializer:
+    """Closes the queue when it encodes."""
+
+    queue = None
+
+    def dumps(self, obj):
+        self.queue.close()
+        return obj
+
+    loads = bytes
+
+
+class ClosingBuffers:
+    """Closes the queue when it is pickled, and has a large buffer."""
+
+    def __init__(self, queue):
+        self.queue = queue
+
+    def __reduce_ex__(self, protocol):
+        self.queue.close()
+        return bytes, (pickle.PickleBuffer(bytearray(100_000)),)
+
+
+def close_in_dumps(queue):
+    """put() with a serializer that closes."""
+    queue._options()[1].queue = queue
+    queue.put(b"bytes")
+
+
+PUTS = {
+    "put": lambda queue: queue.put(Closing(queue)),
+    "put of much": lambda queue: queue.put([Closing(queue), b"much" * 10_000]),
+    "put of buffers": lambda queue: queue.put(ClosingBuffers(queue)),
+    "put_many": lambda queue: queue.put_many([1, Closing(queue), 2]),
+    "timeout of put": lambda queue: queue.put(1, True, ClosingNumber(queue)),
+    "timeout of put_bytes": lambda queue: queue.put_bytes(b"1", True, ClosingNumber(queue)),
+    "timeout of put_many": lambda queue: queue.put_many([1], True, ClosingNumber(queue)),
+}
+GETS = {
+    "get": lambda queue: queue.get(True, ClosingNumber(queue)),
+    "get_many": lambda queue: queue.get_many(ClosingNumber(queue)),
+    "timeout of get_many": lambda queue: queue.get_many(5, True, ClosingNumber(queue)),
+    "get_bytes": lambda queue: queue.get_bytes(True, ClosingNumber(queue)),
+    "get_bytes_into": lambda queue: queue.get_bytes_into(bytearray(9), ClosingNumber(queue)),
+}
+
+
+@pytest.mark.parametrize("put", [*PUTS, "serializer"])
+def test_an_argument_that_closes_the_queue_makes_put_fail_and_puts_nothing(put):
+    options = {"serializer": ClosingSerializer()} if put == "serializer" else {}
+    queue = fastipc.Queue(**options)
+    other = pickle.loads(pickle.dumps(queue))
+    queue._attach()
+    with pytest.raises(ValueError, match="is closed"):
+        PUTS.get(put, close_in_dumps)(queue)
+    assert other.empty()
+    assert other.stats().puts == 0
+    _core.debug_check(other)
+    other.close()
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["queued", "kept"])
+@pytest.mark.parametrize("get", GETS)
+def test_an_argument_that_closes_the_queue_makes_get_fail(get, kept):
+    queue = fastipc.Queue()
+    other = pickle.loads(pickle.dumps(queue))
+    if kept:
+        queue.put_many([targets.RaisesOnLoad(), b"much" * 10_000])
+        with pytest.raises(ValueError, match="refuses"):
+            queue.get_many(5)
+    else:
+        queue.put(b"much" * 10_000)
+    if get == "get_many":
+        # The number is asked for before anything else.
+        with pytest.raises(ValueError, match="at least 1"):
+            GETS[get](queue)
+    else:
+        with pytest.raises(ValueError, match="is closed"):
+            GETS[get](queue)
+    assert other.qsize() == (0 if kept else 1)
+    assert _core.debug_check(other)["owned"] == 0
+    other.close()
