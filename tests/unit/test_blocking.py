@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import re
 import threading
 import time
@@ -10,12 +12,15 @@ from pathlib import Path
 import pytest
 
 import fastipc
-from tests.support import Background, Flag, until_asleep
+from fastipc import _core
+from tests.support import PATIENCE_S, Background, Flag, until_asleep
 from tests.unit import targets
 
 SECONDS = 5.0
 MOST_CPU_MS = 5.0
 MOST_SWITCHES = 20
+# Copying so much takes long enough for another thread to do something meanwhile.
+COPIED_BYTES = 2**26
 
 
 @pytest.fixture
@@ -158,6 +163,42 @@ def test_close_wakes_the_threads_that_are_blocked_in_a_call():
     for call in blocked:
         with pytest.raises((ValueError, OSError)):
             call.result()
+
+
+TAKES = {
+    "get": lambda queue: queue.get(),
+    "get_many": lambda queue: queue.get_many(5)[0],
+    "get_bytes": lambda queue: queue.get_bytes(),
+    "get_bytes_into": lambda queue: take_into(queue, bytearray(COPIED_BYTES)),
+}
+
+
+def take_into(queue, room):
+    """The bytes that get_bytes_into() writes."""
+    assert queue.get_bytes_into(room) == len(room)
+    return bytes(room)
+
+
+@pytest.mark.parametrize("take", TAKES)
+def test_close_does_not_take_a_message_away_from_a_thread_that_copies_it(take):
+    sent = os.urandom(2**20) * (COPIED_BYTES // 2**20)
+    another = b"another" * (COPIED_BYTES // 7)
+    queue = fastipc.Queue(**({} if take in ("get", "get_many") else {"serializer": None}))
+    other = pickle.loads(pickle.dumps(queue))
+    queue.put(sent)
+    call = Background(TAKES[take], queue)
+    # Without a pause: the GIL is free as soon as the copying begins, and that is soon over.
+    deadline = time.monotonic() + PATIENCE_S
+    while queue.qsize() and time.monotonic() < deadline:
+        pass
+    queue.close()
+    # Would go where the message was, faster than that is copied into memory that is new.
+    other.put(another)
+    is_whole = call.result() == sent  # not in the assertion, which would show 64 MiB
+    assert is_whole
+    assert len(other.get()) == len(another)
+    assert _core.debug_check(other)["owned"] == 0
+    other.close()
 
 
 def test_close_of_a_connection_wakes_its_own_blocked_threads(pipe):
