@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .close_operations import QueueClose, QueueCloseViews
 from .operation import Operation
 from .pipe_operations import (
     PipeRecv,
@@ -64,6 +65,8 @@ OPERATIONS: tuple[type[Operation], ...] = (
     QueueShutdown,
     QueueShutdownNow,
     QueueShutdownWaking,
+    QueueClose,
+    QueueCloseViews,
     SimpleQueuePut,
     SimpleQueueGet,
     PipeSend,
