@@ -158,6 +158,25 @@ def start_child_watchdog() -> None:
     signal.setitimer(signal.ITIMER_REAL, CHILD_WATCHDOG_S)
 
 
+def in_fork(function: Callable[[], Any]) -> int:
+    """Runs a function in a child made by os.fork(), under a watchdog; returns its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        start_child_watchdog()
+        function()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def ended(pid: int) -> int:
+    """The exit code of such a child, once it has ended."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def run_child(target: Callable[..., Any], args: tuple[Any, ...]) -> None:
     """What the children fixture starts: the target under a watchdog."""
     start_child_watchdog()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
 import pytest
 
 IMPLEMENTATIONS = ("multiprocessing", "fastipc")
@@ -20,3 +24,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             )
         ]
         metafunc.parametrize("impl", names, indirect=True)
+
+
+@pytest.fixture
+def pipe(impl: ModuleType) -> Iterator[Any]:
+    """Both ends of a duplex pipe."""
+    ends = impl.Pipe()
+    yield ends
+    for end in ends:
+        end.close()
+
+
+@pytest.fixture
+def one_way(impl: ModuleType) -> Iterator[Any]:
+    """The receiving and the sending end of a pipe with one direction."""
+    ends = impl.Pipe(duplex=False)
+    yield ends
+    for end in ends:
+        end.close()

@@ -9,25 +9,6 @@ import pytest
 from tests.conformance import targets
 from tests.support import Background
 
-
-@pytest.fixture
-def pipe(impl):
-    """Both ends of a duplex pipe."""
-    ends = impl.Pipe()
-    yield ends
-    for end in ends:
-        end.close()
-
-
-@pytest.fixture
-def one_way(impl):
-    """The receiving and the sending end of a pipe with one direction."""
-    ends = impl.Pipe(duplex=False)
-    yield ends
-    for end in ends:
-        end.close()
-
-
 SIZES = [0, 1, 3, 4, 100, 2**12 - 1, 2**14, 2**14 + 1, 2**16, 2**20 + 7]
 
 

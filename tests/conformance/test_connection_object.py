@@ -15,15 +15,6 @@ import pytest
 from tests.support import Background, until
 
 
-@pytest.fixture
-def pipe(impl):
-    """Both ends of a duplex pipe."""
-    ends = impl.Pipe()
-    yield ends
-    for end in ends:
-        end.close()
-
-
 def is_open(fd, link):
     """Whether the descriptor still is what it was."""
     try:

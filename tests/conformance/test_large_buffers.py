@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-import os
 
 import pytest
+
+from tests.support import ended, in_fork
 
 numpy = pytest.importorskip("numpy")
 
@@ -67,8 +68,8 @@ def test_fastipcs_arrays_are_shared_with_children_forked_later(ctx):
 
 def written_in_child(array):
     """Forks a child that writes 1 into the array, and waits for it."""
-    pid = os.fork()
-    if pid == 0:
+
+    def child():
         array[0] = 1
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    assert ended(in_fork(child)) == 0

@@ -11,24 +11,6 @@ from tests.conformance import targets
 from tests.support import GLANCE_S, PATIENCE_S, Background, Flag, until, until_asleep
 
 
-@pytest.fixture
-def pipe(impl):
-    """Both ends of a duplex pipe."""
-    ends = impl.Pipe()
-    yield ends
-    for end in ends:
-        end.close()
-
-
-@pytest.fixture
-def one_way(impl):
-    """The receiving and the sending end of a pipe with one direction."""
-    ends = impl.Pipe(duplex=False)
-    yield ends
-    for end in ends:
-        end.close()
-
-
 def test_both_ends_of_a_pipe_send_and_receive(pipe):
     left, right = pipe
     assert left.send("to the right") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 import time
@@ -394,3 +395,13 @@ def put_until_shut_down(queue: Any, results: Any, full: Any) -> None:
 def shut_down(queue: Any, immediate: bool) -> None:
     """Shuts the queue down."""
     queue.shutdown(immediate)
+
+
+class Buffered:
+    """Holds bytes that pickle sends beside its stream."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Buffered, (pickle.PickleBuffer(self.data),)

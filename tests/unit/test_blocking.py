@@ -23,15 +23,6 @@ MOST_SWITCHES = 20
 COPIED_BYTES = 2**26
 
 
-@pytest.fixture
-def pipe():
-    """Both ends of a duplex pipe."""
-    ends = fastipc.Pipe()
-    yield ends
-    for end in ends:
-        end.close()
-
-
 @pytest.mark.parametrize("what", ["get", "put", "recv", "poll", "send", "join", "wait", "simple"])
 def test_a_blocked_call_lets_other_threads_run(pipe, what):
     left, right = pipe

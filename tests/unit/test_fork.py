@@ -10,28 +10,9 @@ import threading
 import pytest
 
 import fastipc
-from tests.support import PATIENCE_S, Background, run_script, start_child_watchdog
+from tests.support import PATIENCE_S, Background, ended, in_fork, run_script
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-
-
-def in_fork(function):
-    """Runs a function in a child made by os.fork(); returns its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        start_child_watchdog()
-        function()
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def ended(pid):
-    """The exit code of a child."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_child_and_parent_use_a_queue_from_before_the_fork():

@@ -10,7 +10,7 @@ import pickle
 import pytest
 
 import fastipc
-from tests.support import PATIENCE_S, Flag, resources, until
+from tests.support import PATIENCE_S, Flag, ended, in_fork, resources, until
 from tests.unit import targets
 
 KINDS = ("Queue", "JoinableQueue", "SimpleQueue")
@@ -304,12 +304,13 @@ def test_a_forked_child_keeps_no_end_of_a_pipe_that_its_parent_sent_away():
     queue = fastipc.Queue()
     queue.put(right)
     release_read, release_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:  # holds what fork copied, except what the parent keeps for the pickle under way
+
+    def child():  # holds what fork copied, except what the parent keeps for the pickle under way
         right.close()
         os.close(release_write)
         os.read(release_read, 1)
-        os._exit(0)
+
+    pid = in_fork(child)
     os.close(release_read)
     copy = queue.get()
     right.close()
@@ -319,6 +320,6 @@ def test_a_forked_child_keeps_no_end_of_a_pipe_that_its_parent_sent_away():
     with pytest.raises(EOFError):
         left.recv()
     os.close(release_write)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert ended(pid) == 0
     for handle in (left, queue):
         handle.close()

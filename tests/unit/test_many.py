@@ -16,7 +16,7 @@ import pytest
 
 import fastipc
 from fastipc import _core
-from tests.support import PATIENCE_S, Background, until_asleep
+from tests.support import PATIENCE_S, Background, ended, in_fork, until_asleep
 from tests.unit import targets
 
 KINDS = [fastipc.Queue, fastipc.JoinableQueue]
@@ -95,19 +95,12 @@ def test_a_queue_for_bytes_only_does_not_unpickle_in_batches():
     queue.close()
 
 
-class Buffered:
-    """Holds bytes that pickle sends beside its stream."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def __reduce_ex__(self, protocol):
-        return Buffered, (pickle.PickleBuffer(self.data),)
-
-
 @pytest.mark.parametrize("copy", [None, True])
 def test_large_buffers_travel_in_batches_and_can_be_copied(queue, copy):
-    sent = [Buffered(bytearray([number]) * size) for number, size in enumerate([10, 3000, 200_000])]
+    sent = [
+        targets.Buffered(bytearray([number]) * size)
+        for number, size in enumerate([10, 3000, 200_000])
+    ]
     queue.put_many([1, *sent, 2])
     first, *received, last = queue.get_many(10, copy=copy)
     assert (first, last) == (1, 2)
@@ -344,14 +337,12 @@ def test_a_forked_child_does_not_have_what_its_parent_has_kept():
     queue.put_many([1, targets.RaisesOnLoad(), 3])
     with pytest.raises(ValueError, match="refuses"):
         queue.get_many(10)
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            status = 0 if queue.empty() and queue.qsize() == 0 else 2
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def child():
+        assert queue.empty()
+        assert queue.qsize() == 0
+
+    assert ended(in_fork(child)) == 0
     assert queue.get_many(10) == [1, 3]
     queue.close()
 
@@ -467,7 +458,7 @@ def test_close_gives_what_a_failed_get_many_has_kept_back_at_once():
     queue = fastipc.Queue()
     fd = queue._handles()[0]
     # The first is ready when the second fails, and lies over the queue's memory.
-    queue.put_many([Buffered(bytearray(100_000)), targets.RaisesOnLoad()])
+    queue.put_many([targets.Buffered(bytearray(100_000)), targets.RaisesOnLoad()])
     with pytest.raises(ValueError, match="refuses"):
         queue.get_many(5)
     assert queue.qsize() == 1

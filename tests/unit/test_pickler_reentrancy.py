@@ -83,15 +83,6 @@ class Part:
 
 
 @pytest.fixture
-def eager_collector():
-    """Runs the garbage collector at nearly every allocation."""
-    before = gc.get_threshold()
-    gc.set_threshold(1, 1, 1)
-    yield
-    gc.set_threshold(*before)
-
-
-@pytest.fixture
 def eager_switches():
     """Lets threads interrupt each other as often as the interpreter can."""
     before = sys.getswitchinterval()

@@ -29,15 +29,6 @@ class Finalized:
         self.use()
 
 
-@pytest.fixture
-def eager_collector():
-    """Runs the garbage collector at nearly every allocation."""
-    before = gc.get_threshold()
-    gc.set_threshold(1, 1, 1)
-    yield
-    gc.set_threshold(*before)
-
-
 class Item:
     """Goes through pickle, which allocates much."""
 

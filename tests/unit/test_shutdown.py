@@ -16,7 +16,7 @@ import pytest
 
 import fastipc
 from fastipc import _core
-from tests.support import PATIENCE_S, Background, Flag
+from tests.support import PATIENCE_S, Background, Flag, ended, in_fork
 from tests.unit import targets
 
 KINDS = ["fastipc", "threads"] if hasattr(threads_queue, "ShutDown") else ["fastipc"]
@@ -291,19 +291,9 @@ def test_a_batch_of_nothing_meets_the_end_of_the_stream_too():
     assert refused.value.put_count == 0
 
 
-class Buffered:
-    """Holds bytes that travel in a block; its receiver looks into shared memory."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def __reduce_ex__(self, protocol):
-        return Buffered, (pickle.PickleBuffer(self.data),)
-
-
 def keep_some(queue):
     """Four items that a get_many() which failed has kept: one is ready, the others are not."""
-    kept = ["kept", 2, b"in a block" * 10_000, Buffered(bytearray(100_000))]
+    kept = ["kept", 2, b"in a block" * 10_000, targets.Buffered(bytearray(100_000))]
     queue.put_many([kept[0], targets.RaisesOnLoad(), *kept[1:]])
     with pytest.raises(ValueError, match="refuses"):
         queue.get_many(10)
@@ -377,17 +367,10 @@ def test_what_is_kept_outlives_a_shutdown_that_is_not_immediate():
 def test_what_was_put_aside_for_want_of_memory_is_given_up_too(run_program):
     run_program(
         """
-        import pickle
         import resource
         import fastipc
         from fastipc import _core
-
-        class Buffered:
-            def __init__(self, data):
-                self.data = data
-
-            def __reduce_ex__(self, protocol):
-                return Buffered, (pickle.PickleBuffer(self.data),)
+        from tests.unit.targets import Buffered
 
         for large in (b"l" * 2**25, Buffered(bytearray(2**25))):
             queue = fastipc.JoinableQueue(copy=True)
@@ -420,15 +403,13 @@ def test_what_was_put_aside_for_want_of_memory_is_given_up_too(run_program):
 
 def test_what_was_given_up_is_not_lost_with_a_process_that_is_killed_after_it():
     queue = fastipc.JoinableQueue()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            keep_some(queue)
-            queue.shutdown(immediate=True)
-            os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+    def child():
+        keep_some(queue)
+        queue.shutdown(immediate=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(in_fork(child)) == -signal.SIGKILL
     assert queue.stats().lost == 0
     queue.task_done()
     queue.join()

@@ -24,15 +24,6 @@ def caught():
     signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.fixture
-def pipe():
-    """Both ends of a duplex pipe."""
-    ends = fastipc.Pipe()
-    yield ends
-    for end in ends:
-        end.close()
-
-
 def interrupted(caught, count, then):
     """In a thread: sends the signal to the main thread, asleep in a call; then ends the call."""
 

@@ -14,7 +14,7 @@ import weakref
 import pytest
 
 import fastipc
-from tests.support import PATIENCE_S, Background, Flag, run_script, start_child_watchdog
+from tests.support import PATIENCE_S, Background, Flag, ended, in_fork, run_script
 
 numpy = pytest.importorskip("numpy")
 
@@ -51,23 +51,6 @@ def numbers(count, first=0.0):
 def owned(queue):
     """How many blocks belong to processes, the dead ones swept."""
     return queue._check()["owned"]
-
-
-def in_fork(function):
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        start_child_watchdog()
-        function()
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def ended(pid):
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_an_array_arrives_over_shared_memory_and_is_freed_with_its_last_view(queue):
