@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import sys
 import sysconfig
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from fastipc._command import fail, positive
 from fastipc._demo_files import Contents, Skipped, scan
 from fastipc._demo_job import JobResult, run_job
 from fastipc._demo_workers import JobError
@@ -94,13 +94,13 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=_positive,
+        type=positive,
         default=min(4, len(os.sched_getaffinity(0))),
         help="worker processes (default: one for each CPU, at most 4: %(default)s)",
     )
     parser.add_argument(
         "--rounds",
-        type=_positive,
+        type=positive,
         default=3,
         help="runs of each library in each mode (default: %(default)s)",
     )
@@ -122,16 +122,16 @@ def run(options: argparse.Namespace, libraries: Sequence[Library] | None = None)
         try:
             contents = scan(folder, leave_out=leave_out, on_file=progress.advance)
         except OSError as error:
-            return _fail(2, f"cannot list {_printable(folder)}: {error.strerror}")
+            return fail("demo", 2, f"cannot list {_printable(folder)}: {error.strerror}")
         found = f"{contents.file_count:,} files, {contents.byte_count / 1e6:,.1f} MB"
         progress.finish(f"{found} under {_printable(contents.folder)}")
         if not contents.pieces:
             _report_skipped(contents.skipped, options.verbose)
-            return _fail(2, f"no regular file can be read under {_printable(folder)}")
+            return fail("demo", 2, f"no regular file can be read under {_printable(folder)}")
         try:
             comparison = compare(libraries or _libraries(), contents, options, progress)
         except JobError as error:
-            return _fail(1, str(error))
+            return fail("demo", 1, str(error))
     _report(comparison, contents, options)
     return 0
 
@@ -224,19 +224,6 @@ def _report_skipped(skipped: Sequence[Skipped], verbose: bool) -> None:
         print(f"  {_printable(path)}: {reason}")
     if len(shown) < len(skipped):
         print(f"  and {len(skipped) - len(shown):,} more (--verbose names them all)")
-
-
-def _fail(status: int, message: str) -> int:
-    sys.stdout.flush()
-    print(f"python -m fastipc demo: {message}", file=sys.stderr)
-    return status
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 def _printable(path: str) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fastipc._command import fail, positive
 
 if TYPE_CHECKING:
     from fastipc._bench.measure import Settings
@@ -78,7 +79,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument(
         "--rounds",
-        type=_positive,
+        type=positive,
         default=1,
         help="measure everything so often, and show medians (default: %(default)s)",
     )
@@ -116,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
         if options.plot is not None:
             plot.check(options.plot)
     except (UsageError, plot.PlotError) as error:
-        return _fail(2, str(error))
+        return fail("bench", 2, str(error))
     settings = Settings(
         seconds=options.seconds or (QUICK_SECONDS if options.quick else SECONDS),
         lap_timeout_seconds=20,
@@ -136,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
         if options.plot is not None:
             plot.draw(options.plot, results, CANDIDATE, caption)
     except (OSError, plot.PlotError) as error:
-        return _fail(1, f"the results cannot be kept: {error}")
+        return fail("bench", 1, f"the results cannot be kept: {error}")
     # Without NumPy, nobody has a number for arrays.
     return 0 if all(results.problem(case, CANDIDATE) in (None, "absent") for case in cases) else 1
 
@@ -199,19 +200,6 @@ def _check_file(path: Path | None) -> None:
         raise UsageError(f"{path} cannot be written: there is no folder {folder}")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise UsageError(f"{path} cannot be written: permission denied")
-
-
-def _fail(status: int, message: str) -> int:
-    sys.stdout.flush()
-    print(f"python -m fastipc bench: {message}", file=sys.stderr)
-    return status
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 def _seconds(text: str) -> float:
