@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from benchmarks.alone import run_alone
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -29,23 +30,10 @@ def run_tool(tool: list[str], arguments: list[str], limit: float) -> str:
     command = [*tool, sys.executable, "-m", "benchmarks.costs.program", *arguments]
     # The same hashes in each run: how long a look into a dict takes depends on them.
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            out, err = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired as error:
-            raise ToolError(f"{tool[0]} did not end in {limit:.0f} s") from error
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    if process.returncode != 0:
-        raise ToolError(f"{tool[0]} ended with {process.returncode}: {err.strip()[-2000:]}")
+    try:
+        code, out, err = run_alone(command, limit, cwd=ROOT, env=environment)
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"{tool[0]} did not end in {limit:.0f} s") from error
+    if code != 0:
+        raise ToolError(f"{tool[0]} ended with {code}: {err.strip()[-2000:]}")
     return out

@@ -11,12 +11,13 @@ import hashlib
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.alone import run_alone
 
 FOLDER = Path(__file__).resolve().parent
 BUILD = FOLDER.parent.parent / "build" / "floor"
@@ -159,26 +160,14 @@ def program(name: str) -> Path:
 
 
 def _run(case_name: str, command: list[str], limit: float) -> list[str]:
-    # In a session of its own, so that the signal at the end reaches both of its processes; if
-    # this process is killed first, the kernel ends them.
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            out, err = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired as error:
-            raise FloorError(
-                f"{case_name} did not end in {limit:.0f} s: is the machine very busy?"
-            ) from error
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    if process.returncode != 0:
-        why = err.strip() or f"exit code {process.returncode}"
+    # If this process is killed first, the kernel ends the command's processes.
+    try:
+        code, out, err = run_alone(command, limit)
+    except subprocess.TimeoutExpired as error:
+        raise FloorError(
+            f"{case_name} did not end in {limit:.0f} s: is the machine very busy?"
+        ) from error
+    if code != 0:
+        why = err.strip() or f"exit code {code}"
         raise FloorError(f"{case_name} failed: {why}")
     return out.splitlines()
