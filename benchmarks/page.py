@@ -1,7 +1,8 @@
 """``python -m benchmarks.page RESULT.json``: what the documents show, made of a kept result.
 
-Writes the table between its markers in README.md, and the chart docs/benchmarks.svg. Nothing in
-them is typed by hand, and no case of the result is left out.
+Writes the table between its markers in README.md, that of the marks that were missed in
+docs/performance.md, and the chart docs/benchmarks.svg. Nothing in them is typed by hand, and no
+case of the result is left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fastipc._bench.results import Results, best_other, better, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- benchmark table -->"
+BEGIN_MISSED = "<!-- missed marks -->"
 END = "<!-- end -->"
 
 
@@ -27,13 +29,14 @@ class PageError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write both; the result is the exit status."""
+    """Write them; the result is the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.page",
         description="Make README's table and the chart of what benchmarks.check has kept.",
     )
     parser.add_argument("result", metavar="RESULT.json", type=Path)
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--missed", type=Path, default=ROOT / "docs" / "performance.md")
     parser.add_argument("--chart", type=Path, default=ROOT / "docs" / "benchmarks.svg")
     options = parser.parse_args(arguments)
     try:
@@ -41,9 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         candidate = kept["settings"].get("candidate", "fastipc")
         caption = environment.caption(kept["environment"])
         text = options.readme.read_text(encoding="utf-8")
-        replaced = replace(text, table(results, kept, candidate), options.readme)
+        replaced = replace(text, BEGIN, table(results, kept, candidate), options.readme)
+        text = options.missed.read_text(encoding="utf-8")
+        missed = replace(text, BEGIN_MISSED, missed_table(kept), options.missed)
         plot.draw(options.chart, results, candidate, caption)
         options.readme.write_text(replaced, encoding="utf-8")
+        options.missed.write_text(missed, encoding="utf-8")
     except (OSError, ValueError, PageError, plot.PlotError) as error:
         print(f"python -m benchmarks.page: {error}", file=sys.stderr)
         return 1
@@ -70,6 +76,19 @@ def table(results: Results, kept: dict[str, Any], candidate: str) -> str:
         f"better {candidate} is: below 1x it loses."
     )
     return "\n".join([*lines, "", note + (f" Compared with {versions}." if versions else "")])
+
+
+def missed_table(kept: dict[str, Any]) -> str:
+    """Return the table of the rows of benchmarks.check that were not met, in Markdown."""
+    missed = [row for row in kept.get("rows", []) if not row["met"] and row["least_ratio"]]
+    if not missed:
+        return "None."
+    lines = ["| case | compared with | mark | seen |", "| --- | --- | ---: | ---: |"]
+    for row in missed:
+        what = row["case"] if row["key"] == "value" else f"{row['case']}, {row['key']}"
+        seen = "-" if row["median_ratio"] is None else f"{row['median_ratio']:.3g}x"
+        lines.append(f"| {what} | {row['compared_with']} | {row['target']} | {seen} |")
+    return "\n".join(lines)
 
 
 def _line(results: Results, case: str, candidate: str) -> str:
@@ -111,13 +130,13 @@ def _factor(case: str, ours: float | None, theirs: float | None) -> str:
     return f"{better(CASES[case], ours, theirs):.3g}x"
 
 
-def replace(text: str, made: str, path: Path) -> str:
+def replace(text: str, begin: str, made: str, path: Path) -> str:
     """Return the document with what stands between the markers replaced. Raises PageError."""
-    if text.count(BEGIN) != 1 or END not in text.partition(BEGIN)[2]:
-        raise PageError(f"{path} has no place for the table: {BEGIN} and, below it, {END}")
-    before, _, rest = text.partition(BEGIN)
+    if text.count(begin) != 1 or END not in text.partition(begin)[2]:
+        raise PageError(f"{path} has no place for the table: {begin} and, below it, {END}")
+    before, _, rest = text.partition(begin)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+    return f"{before}{begin}\n{made}\n{END}{after}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-/* channel_internal.h - what channel.c and channel_batch.c share; nobody else. */
+/* channel_internal.h - what channel.c, channel_get.c and channel_batch.c share; nobody else. */
 #ifndef FIPC_CHANNEL_INTERNAL_H
 #define FIPC_CHANNEL_INTERNAL_H
 
 #include "channel.h"
+
+/* Fills the view of the ring that `ref` names, which must begin at or before `pos`. -ESTALE: it
+ * is not mapped; -EBADMSG. */
+FIPC_MUST_USE int fipc_ring_load(struct fipc_channel *channel, struct fipc_ring *ring, uint64_t ref,
+                                 uint64_t pos);
 
 /* Decides how much of the run is put: what is within these limits, from its beginning.
  * One record is, at least; the caller has made sure. */

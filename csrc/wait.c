@@ -149,9 +149,7 @@ int64_t fipc_waiting_until(struct fipc_waiting *waiting, int64_t deadline_ns, bo
     waiting->rounds++;
     return deadline_ns;
 #endif
-    slice_ns = !trims                 ? RECHECK_NS
-               : waiting->rounds == 0 ? TRIM_FIRST_NS
-                                      : TRIM_SECOND_NS;
+    slice_ns = !trims ? RECHECK_NS : waiting->rounds == 0 ? TRIM_FIRST_NS : TRIM_SECOND_NS;
     waiting->rounds++;
     until_ns = fipc_os_now_ns() + slice_ns;
     return until_ns < deadline_ns ? until_ns : deadline_ns;

@@ -36,6 +36,7 @@ def kept(tmp_path: Path) -> Path:
         for peer, number in numbers.items():
             results.keep(case, peer, {"value": number})
     results.keep("queue-int", "dejaq", {"kind": "hung", "error": "no answer"})
+    (tmp_path / "missed.md").write_text(f"before\n{page.BEGIN_MISSED}\n{page.END}\nbehind\n")
     path = tmp_path / "kept.json"
     where = environment.describe(["fastipc", "multiprocessing"])
     used = {"rounds": 1, "candidate": "fastipc"}
@@ -49,6 +50,7 @@ def write(kept: Path, readme: Path) -> subprocess.CompletedProcess[str]:
         [
             *(sys.executable, "-m", "benchmarks.page", str(kept)),
             *("--readme", str(readme), "--chart", str(kept.with_name("chart.svg"))),
+            *("--missed", str(kept.with_name("missed.md"))),
         ],
         cwd=support.ROOT,
         capture_output=True,
@@ -98,3 +100,29 @@ def test_a_file_that_is_no_result_is_an_error_and_no_traceback(tmp_path: Path) -
     done = write(path, path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_the_marks_that_were_missed_are_listed_and_no_others() -> None:
+    def row(case: str, ratio: float | None, *, met: bool, least: float = 2.0) -> dict[str, object]:
+        return {
+            "case": case,
+            "key": "value",
+            "compared_with": "best: zeroq",
+            "target": ">= 2x",
+            "least_ratio": least,
+            "median_ratio": ratio,
+            "met": met,
+        }
+
+    rows = [
+        row("queue-int", 3.0, met=True),
+        row("queue-tuple", 1.5, met=False),
+        row("queue-dict5", None, met=False),
+        row("queue-int-armed", 0.5, met=False, least=0),
+    ]
+    lines = page.missed_table({"rows": rows}).splitlines()[2:]
+    assert lines == [
+        "| queue-tuple | best: zeroq | >= 2x | 1.5x |",
+        "| queue-dict5 | best: zeroq | >= 2x | - |",
+    ]
+    assert page.missed_table({"rows": rows[:1]}) == "None."
