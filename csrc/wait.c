@@ -19,7 +19,7 @@
  * multiprocessing.Queue takes to wait two seconds: with looks after 20 ms, 500 ms and a second
  * it was 0.33 ms for these two seconds, without 0.2. */
 #define RECHECK_NS (2500 * FIPC_NS_PER_MS)
-/* While there is memory to be given back: the first look begins the rest. */
+/* While there is memory to be given back, the first look begins the rest; or chores to do. */
 #define TRIM_FIRST_NS (20 * FIPC_NS_PER_MS)
 #define TRIM_SECOND_NS (510 * FIPC_NS_PER_MS)
 
@@ -142,14 +142,22 @@ bool fipc_spin_while(struct fipc_spin *spin, const uint32_t *word, uint32_t seen
     return false;
 }
 
+static uint32_t has_chores; /* of this process */
+
+void fipc_waiting_set_chores(bool any) { fipc_store_relaxed(&has_chores, any); }
+
 int64_t fipc_waiting_until(struct fipc_waiting *waiting, int64_t deadline_ns, bool trims) {
+    bool has_work = fipc_load_relaxed(&has_chores) != 0;
     int64_t slice_ns, until_ns;
 
 #if defined(FIPC_DEBUG) || FASTIPC_BREAK_NO_RECHECK
-    waiting->rounds++;
-    return deadline_ns;
+    if (!has_work) {
+        waiting->rounds++;
+        return deadline_ns;
+    }
 #endif
-    slice_ns = !trims ? RECHECK_NS : waiting->rounds == 0 ? TRIM_FIRST_NS : TRIM_SECOND_NS;
+    has_work |= trims;
+    slice_ns = !has_work ? RECHECK_NS : waiting->rounds == 0 ? TRIM_FIRST_NS : TRIM_SECOND_NS;
     waiting->rounds++;
     until_ns = fipc_os_now_ns() + slice_ns;
     return until_ns < deadline_ns ? until_ns : deadline_ns;

@@ -106,6 +106,10 @@ FIPC_ALWAYS_INLINE bool fipc_spin_glance(const struct fipc_spin *spin, const uin
     return false;
 }
 
+/* Whether callers have something to look after between two waits, of their own: then sleeps in
+ * this process are short, as where memory is to be given back. */
+void fipc_waiting_set_chores(bool any);
+
 /* When the sleep of this round ends: nobody sleeps for more than 2.5 seconds without looking,
  * for a waker may have died between publishing and waking, and a signal may have come just
  * before the sleep. `trims`: there is memory to be given back meanwhile. */

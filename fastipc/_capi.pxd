@@ -80,6 +80,7 @@ cdef extern from "slots.h" nogil:
 cdef extern from "wait.h" nogil:
     struct fipc_waiting:
         uint32_t rounds
+    void fipc_waiting_set_chores(bint any)
 
 cdef extern from "arena.h" nogil:
     struct fipc_block_shm:

@@ -11,6 +11,8 @@ def set_lent(int count, settle):
     global lent_count, settle_lent
     lent_count = count
     settle_lent = settle
+    # A kept end of a pipe must not hide its end of file for longer than that.
+    fipc_waiting_set_chores(count != 0)
 
 
 cdef inline int check_signals() except -1:

@@ -992,6 +992,21 @@ static void test_a_signal_interrupts_each_wait(void) {
     drop_pipe();
 }
 
+/* No signal comes, and here nobody else looks again by himself. */
+static void test_with_chores_whoever_waits_returns_to_look_after_them(void) {
+    struct fipc_conn_recv receiving = {0}, polling = {0};
+    uint8_t small[FIPC_INLINE_MAX];
+
+    new_pipe();
+    fipc_waiting_set_chores(true);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(fipc_conn_recv_begin(right, small, FIPC_FOREVER, &receiving), -EINTR);
+        CHECK_EQ(fipc_conn_poll(right, FIPC_FOREVER, &polling), -EINTR);
+    }
+    fipc_waiting_set_chores(false);
+    drop_pipe();
+}
+
 /* ---- readiness ---- */
 
 static bool is_readable(int fd) {
@@ -1308,6 +1323,7 @@ int main(void) {
     CHECK_RUN(test_shutting_an_end_wakes_the_threads_that_sleep_in_it);
     CHECK_RUN(test_a_child_forked_in_the_middle_of_a_send_does_not_hold_the_turn);
     CHECK_RUN(test_a_signal_interrupts_each_wait);
+    CHECK_RUN(test_with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(test_poll_tells_of_messages_and_end_of_file);
     CHECK_RUN(test_fileno_is_readable_exactly_while_a_message_is_there);
     CHECK_RUN(test_a_program_that_selects_before_each_receive_misses_nothing);

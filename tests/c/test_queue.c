@@ -194,6 +194,23 @@ static void an_empty_queue_says_so_in_time(void) {
     fipc_queue_close(queue);
 }
 
+/* No signal comes, and here nobody else looks again by himself. */
+static void with_chores_whoever_waits_returns_to_look_after_them(void) {
+    struct fipc_queue *queue = new_queue(1, 0);
+    struct fipc_waiting getting = {0}, joining = {0};
+    struct fipc_queue_putting putting = {0};
+    struct inbox inbox = {.got = {.buffer = inbox.bytes, .buffer_bytes = sizeof(inbox.bytes)}};
+
+    fipc_waiting_set_chores(true);
+    CHECK_EQ(fipc_queue_get(queue, &inbox.got, FIPC_FOREVER, &getting), -EINTR);
+    CHECK_EQ(put_bytes(queue, "", 1, 0), 0);
+    CHECK_EQ(fipc_queue_put(queue, "", 1, 0, FIPC_FOREVER, &putting), -EINTR);
+    fipc_queue_put_end(queue, &putting);
+    CHECK_EQ(fipc_queue_join(queue, FIPC_FOREVER, &joining), -EINTR);
+    fipc_waiting_set_chores(false);
+    fipc_queue_close(queue);
+}
+
 static void what_a_receiver_holds_outlives_further_traffic(void) {
     struct fipc_queue *queue = new_queue(0, 0);
     struct inbox held[5];
@@ -825,6 +842,7 @@ int main(void) {
     CHECK_RUN(a_full_queue_refuses_until_something_was_got);
     CHECK_RUN(a_byte_limit_counts_what_is_queued_inline_or_in_blocks);
     CHECK_RUN(an_empty_queue_says_so_in_time);
+    CHECK_RUN(with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(what_a_receiver_holds_outlives_further_traffic);
     CHECK_RUN(a_fork_in_the_middle_of_a_put_makes_two_messages_of_it);
     CHECK_RUN(a_message_in_several_blocks_arrives_whole_and_gives_all_of_them_back);
