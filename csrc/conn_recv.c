@@ -292,8 +292,13 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
     bool sleeps = deadline_ns > now_ns;
     int rc;
 
-    if (sleeps && fipc_conn_spin(&conn->recv_spin, &put->gen, seen, deadline_ns))
-        return 0;
+    /* In the middle of a message a sleep is short, and whoever looks after it asks for the sender. */
+    if (sleeps && (state->owner != 0 || !fipc_waiting_has_looked(&state->waiting))) {
+        if (fipc_conn_spin(&conn->recv_spin, &put->gen, seen, deadline_ns))
+            return fipc_waiting_spared(&state->waiting);
+        if (state->owner == 0)
+            return -EINTR;
+    }
     if (fipc_load_seqcst(&conn->shut) != 0)
         return -EBADF;
     rc = fipc_pipe_fd_is_ours(conn->read_fd, conn->read_inode);

@@ -146,8 +146,11 @@ static int wait_for_room(struct fipc_conn *conn, uint32_t seen, struct fipc_conn
     uint32_t mark;
     int rc;
 
-    if (spin_for_room(conn, deadline_ns))
-        return 0;
+    if (!fipc_waiting_has_looked(&state->waiting)) {
+        if (spin_for_room(conn, deadline_ns))
+            return fipc_waiting_spared(&state->waiting);
+        return -EINTR;
+    }
     mark = fipc_sleepers_mark(&get->sleepers);
     if (fipc_load_seqcst(&get->gen) != seen)
         return 0;

@@ -176,9 +176,11 @@ static int wait_for_room(struct fipc_queue *queue, struct fipc_waiting *waiting,
 
     if (fipc_os_now_ns() >= deadline_ns)
         return -ETIMEDOUT;
-    if (waiting->rounds == 0 && !waiting->mark_is_set &&
-        fipc_spin_while(&queue->put_spin, &get->gen, seen, deadline_ns))
-        return 0;
+    if (!waiting->mark_is_set && !fipc_waiting_has_looked(waiting)) {
+        if (waiting->rounds == 0 && fipc_spin_while(&queue->put_spin, &get->gen, seen, deadline_ns))
+            return fipc_waiting_spared(waiting);
+        return -EINTR;
+    }
     if (waiting->mark_is_set) {
         /* Marked and looked again. */
         waiting->mark_is_set = 0;
@@ -442,8 +444,11 @@ static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
         return 0;
     if (fipc_os_now_ns() >= deadline_ns)
         return -ETIMEDOUT;
-    if (waiting->rounds == 0 && fipc_spin_while(&queue->get_spin, &put->gen, seen, deadline_ns))
-        return 0;
+    if (!fipc_waiting_has_looked(waiting)) {
+        if (waiting->rounds == 0 && fipc_spin_while(&queue->get_spin, &put->gen, seen, deadline_ns))
+            return fipc_waiting_spared(waiting);
+        return -EINTR;
+    }
     mark = fipc_sleepers_mark(&put->sleepers);
     if (!fipc_channel_is_empty(&queue->channel) || fipc_side_is_shut(put) ||
         fipc_load_seqcst(&queue->closing))
@@ -567,6 +572,8 @@ int fipc_queue_join(struct fipc_queue *queue, int64_t deadline_ns, struct fipc_w
             return -ECANCELED;
         if (fipc_os_now_ns() >= deadline_ns)
             return -ETIMEDOUT;
+        if (!fipc_waiting_has_looked(waiting))
+            return -EINTR;
         mark = fipc_sleepers_mark(&header->done_sleepers);
         if (fipc_queue_unfinished(queue) == 0 || fipc_load_seqcst(&queue->closing))
             continue;

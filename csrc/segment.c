@@ -292,6 +292,8 @@ int fipc_segment_create(struct fipc_segment *segment, const struct fipc_segment_
         return rc;
     (void)snprintf(name, sizeof(name), "fastipc:%s:%s", kinds[config->kind], segment->label);
     rc = fipc_os_memfd_create(name, segment->length);
+    if (rc == -EFBIG)
+        fipc_set_limit_name("RLIMIT_FSIZE");
     if (rc < 0)
         return rc;
     segment->fd = rc;

@@ -12,6 +12,7 @@ struct fipc_waiting {
     uint32_t rounds;      /* sleeps so far */
     uint32_t mark;        /* what fipc_sleepers_mark() said before the last look */
     uint32_t mark_is_set; /* it did, and nobody slept since */
+    uint32_t has_looked;  /* 1: the caller was sent to look for signals, and comes to sleep */
 };
 
 /* A pause takes 10 to 40 ns. */
@@ -114,5 +115,19 @@ void fipc_waiting_set_chores(bool any);
  * for a waker may have died between publishing and waking, and a signal may have come just
  * before the sleep. `trims`: there is memory to be given back meanwhile. */
 int64_t fipc_waiting_until(struct fipc_waiting *waiting, int64_t deadline_ns, bool trims);
+
+/* Whether it is time to sleep: the first answer is no, and the caller returns -EINTR, since a
+ * signal that came before the sleep would not end it; the next is yes. Asked before the spin, which
+ * the second time is left out. */
+FIPC_ALWAYS_INLINE bool fipc_waiting_has_looked(struct fipc_waiting *waiting) {
+    waiting->has_looked ^= 1;
+    return waiting->has_looked == 0;
+}
+
+/* The spin found something: 0. */
+FIPC_ALWAYS_INLINE int fipc_waiting_spared(struct fipc_waiting *waiting) {
+    waiting->has_looked = 0;
+    return 0;
+}
 
 #endif

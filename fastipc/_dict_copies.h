@@ -17,8 +17,9 @@ struct fastipc_dict_entry {
 PyObject *fastipc_dict_template(PyObject *dict);
 
 /* A copy of a template, and in *entries its entries, in the order of the keys: to put a value
- * in the place of None, which is then to be given up, before anybody else sees the dict. Only
- * for values that the garbage collector does not track. NULL with an exception: MemoryError. */
+ * in the place of None, which is then to be given up, before anybody else sees the dict. The
+ * collector does not track it: whoever puts something in that it tracks calls
+ * PyObject_GC_Track(). NULL with an exception: MemoryError. */
 PyObject *fastipc_dict_copy(PyObject *template, struct fastipc_dict_entry **entries);
 
 #endif

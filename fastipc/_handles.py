@@ -83,13 +83,14 @@ class _Departure:
         return str, (repr(self._handle[1]),)
 
 
-def settle() -> None:
-    """Close what was kept for handles that have arrived since."""
+def settle() -> bool:
+    """Close what was kept for handles that have arrived since; return whether some have not."""
     for key, keeper in list(_lent.items()):
         if keeper.closed or not keeper._has_claims_open():
             _lent.pop(key, None)
             keeper.close()
     _core.set_lent(len(_lent), settle)
+    return bool(_lent)
 
 
 def _descriptors(handle) -> list[int]:

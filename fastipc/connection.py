@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing.connection as _standard
 import operator
+import time
 from multiprocessing import reduction
 
 from . import _core, _handles, _serializers
@@ -196,7 +197,18 @@ def wait(object_list, timeout=None):
         ready = [item for item in object_list if item.poll(0)]
         if ready:
             return ready
-    return _standard.wait(object_list, timeout)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause = 0.02
+    # Ends that are kept open until a pickle of them has arrived would hide an end of file.
+    while _handles.settle():
+        left = pause if deadline is None else min(pause, deadline - time.monotonic())
+        ready = _standard.wait(object_list, left)
+        if ready or (deadline is not None and time.monotonic() >= deadline):
+            return ready
+        pause = 0.5
+    return _standard.wait(
+        object_list, None if deadline is None else max(0.0, deadline - time.monotonic())
+    )
 
 
 def _rebuild_connection(cls, state, descriptors):

@@ -202,11 +202,15 @@ static void with_chores_whoever_waits_returns_to_look_after_them(void) {
     struct inbox inbox = {.got = {.buffer = inbox.bytes, .buffer_bytes = sizeof(inbox.bytes)}};
 
     fipc_waiting_set_chores(true);
-    CHECK_EQ(fipc_queue_get(queue, &inbox.got, FIPC_FOREVER, &getting), -EINTR);
+    /* The first time is before the sleep. */
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(fipc_queue_get(queue, &inbox.got, FIPC_FOREVER, &getting), -EINTR);
     CHECK_EQ(put_bytes(queue, "", 1, 0), 0);
-    CHECK_EQ(fipc_queue_put(queue, "", 1, 0, FIPC_FOREVER, &putting), -EINTR);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(fipc_queue_put(queue, "", 1, 0, FIPC_FOREVER, &putting), -EINTR);
     fipc_queue_put_end(queue, &putting);
-    CHECK_EQ(fipc_queue_join(queue, FIPC_FOREVER, &joining), -EINTR);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(fipc_queue_join(queue, FIPC_FOREVER, &joining), -EINTR);
     fipc_waiting_set_chores(false);
     fipc_queue_close(queue);
 }
@@ -587,6 +591,8 @@ static void neither_side_of_a_conversation_sleeps_through_a_message(void) {
 static void tasks_are_counted_and_join_ends_when_none_is_left(void) {
     struct fipc_queue *queue = new_queue(0, 0);
     struct fipc_waiting waiting = {0};
+    int64_t deadline_ns;
+    int rc;
 
     CHECK_EQ(fipc_queue_join(queue, 0, &waiting), 0);
     CHECK_EQ(fipc_queue_task_done(queue), -ERANGE);
@@ -595,7 +601,11 @@ static void tasks_are_counted_and_join_ends_when_none_is_left(void) {
     CHECK_EQ(fipc_queue_unfinished(queue), 2);
     CHECK_EQ(fipc_queue_join(queue, 0, &waiting), -ETIMEDOUT);
     CHECK_EQ(fipc_queue_task_done(queue), 0);
-    CHECK_EQ(fipc_queue_join(queue, in_ms(20), &waiting), -ETIMEDOUT);
+    deadline_ns = in_ms(20);
+    do
+        rc = fipc_queue_join(queue, deadline_ns, &waiting);
+    while (rc == -EINTR);
+    CHECK_EQ(rc, -ETIMEDOUT);
     CHECK_EQ(fipc_queue_task_done(queue), 0);
     CHECK_EQ(fipc_queue_task_done(queue), -ERANGE);
     CHECK_EQ(fipc_queue_join(queue, 0, &waiting), 0);

@@ -5,6 +5,7 @@ The namespace and the contexts have their tests in tests/unit.
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.queues
@@ -152,3 +153,24 @@ def test_any_string_without_a_null_character_is_a_label(label):
     queue.put(1)
     assert queue.get() == 1
     queue.close()
+
+
+def the_hot_methods(impl):
+    """Bound methods of a queue and a connection, whose owners are alive as long as these."""
+    queue, end = impl.Queue(), impl.Pipe()[0]
+    return [queue.put, queue.get, end.send, end.recv, end.send_bytes, end.recv_bytes_into]
+
+
+@pytest.mark.multiprocessing_only("c-methods")
+def test_multiprocessings_hot_methods_are_python_methods(impl):
+    assert all(inspect.ismethod(method) for method in the_hot_methods(impl))
+
+
+@pytest.mark.fastipc_only("c-methods")
+def test_fastipcs_hot_methods_are_c_methods_with_signatures(impl):
+    for method in the_hot_methods(impl):
+        assert inspect.isbuiltin(method)
+        assert method.__doc__ and inspect.getdoc(method)
+    queue = impl.Queue()
+    assert str(inspect.signature(queue.put)) == "(obj, block=True, timeout=None)"
+    assert str(inspect.signature(queue.get)) == "(block=True, timeout=None, *, copy=None)"

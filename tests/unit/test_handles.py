@@ -323,3 +323,29 @@ def test_a_forked_child_keeps_no_end_of_a_pipe_that_its_parent_sent_away():
     assert ended(pid) == 0
     for handle in (left, queue):
         handle.close()
+
+
+def take_and_close(queue, taken):
+    end = queue.get()
+    end.close()
+    taken.set()
+
+
+@pytest.mark.watchdog(30)
+def test_wait_sees_the_end_of_file_behind_an_end_that_was_sent_away():
+    ctx = fastipc.get_context("fork")
+    queue, taken = ctx.Queue(), ctx.Event()
+    child = ctx.Process(target=take_and_close, args=(queue, taken))
+    child.start()
+    ours, theirs = ctx.Pipe()
+    queue.put(theirs)
+    theirs.close()
+    # Without a limit: nobody else of this process looks whether the end has arrived.
+    assert fastipc.connection.wait([ours]) == [ours]
+    with pytest.raises(EOFError):
+        ours.recv()
+    assert taken.wait(PATIENCE_S)
+    child.join(PATIENCE_S)
+    assert child.exitcode == 0
+    ours.close()
+    queue.close()

@@ -1,0 +1,283 @@
+"""``python -m benchmarks.kill_matrix``: what is left of each library's queue after kills.
+
+A round is a process of its own: two producers and two consumers run flat out through one queue
+while one of them after the other is killed (SIGKILL) at a random moment and replaced. Then all are
+killed, and a fresh producer and a fresh consumer must get some marked messages through, in order,
+within a deadline: if they do not, the queue is unusable. So it is if anything arrives damaged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import multiprocessing
+import os
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.page import PageError, replace
+from fastipc._bench import environment, peers
+from fastipc._bench.driver import die_with_parent
+from fastipc._bench.peers import Channel, Need, UnsupportedError
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARIES = ("multiprocessing", "faster-fifo", "hyperq", "dejaq", "zeroq", "fastipc")
+SIZES = {"100 B": 100, "16 KiB": 16 * 1024, "1 MB": 1_000_000}
+BEGIN = "<!-- kill matrix -->"
+
+ROLES = ("producer", "producer", "consumer", "consumer")
+KILLS = 12
+PAUSE_SECONDS = (0.002, 0.04)  # between two kills
+MARKED = 20
+DEADLINE_SECONDS = 3.0
+ROUND_SECONDS = 60.0  # beyond that the round itself is stuck
+MAXSIZE = 16
+
+# Who sent it (the marked ones: MARKER), its number, and the checksum of what follows.
+HEAD = struct.Struct("<QQI")
+MARKER = 2**32
+
+
+class DamagedError(Exception):
+    """A message that is not what anybody has put."""
+
+
+def message(sender: int, number: int, size: int) -> bytes:
+    """Return a message of this size that can be checked."""
+    body = (b"%x-%x." % (sender, number)) * (size // 4)
+    body = body[: size - HEAD.size]
+    return HEAD.pack(sender, number, zlib.crc32(body)) + body
+
+
+def check(data: Any, size: int) -> tuple[int, int]:
+    """Return who sent it and its number. Raises DamagedError."""
+    if len(data) != size:
+        raise DamagedError(f"{len(data)} bytes arrived, not {size}")
+    sender, number, checksum = HEAD.unpack_from(data)
+    if zlib.crc32(memoryview(data)[HEAD.size :]) != checksum:
+        raise DamagedError("the checksum is wrong")
+    return sender, number
+
+
+def produce(channel: Channel, index: int, sender: int, size: int) -> None:
+    """Put messages until killed."""
+    put, number = channel.sender(index).put, 0
+    while True:
+        put(message(sender, number, size))
+        number += 1
+
+
+def consume(channel: Channel, index: int, size: int, damaged: mmap.mmap) -> None:
+    """Get messages until killed; says if one is damaged."""
+    get = channel.receiver(index).get
+    while True:
+        data = get()
+        try:
+            check(data, size)
+        except DamagedError:
+            damaged[0] = 1
+
+
+def finish(channel: Channel, size: int, done: mmap.mmap) -> None:
+    """Get messages until all marked ones have come, in order."""
+    get, due = channel.receiver(0).get, 0
+    while due < MARKED:
+        sender, number = check(get(), size)
+        if sender == MARKER:
+            if number != due:
+                raise DamagedError(f"number {number} came in the place of {due}")
+            due += 1
+    done[0] = 1
+
+
+def put_marked(channel: Channel, size: int) -> None:
+    """Put the marked messages."""
+    put = channel.sender(0).put
+    for number in range(MARKED):
+        put(message(MARKER, number, size))
+
+
+def start(body: Callable[..., None], *arguments: Any) -> Any:
+    """Fork a process that ends with this one."""
+
+    def run() -> None:
+        die_with_parent()
+        # What a library prints of its broken queue would hide the table.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        body(*arguments)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
+
+
+def kill(process: Any) -> None:
+    """Kill it, if it still runs, and wait for its end."""
+    process.kill()
+    process.join()
+
+
+def one_round(library: str, size: int, seed: int, scratch: Path) -> dict[str, Any]:
+    """Make a queue, kill around it, and tell what is left of it. Raises UnsupportedError."""
+    peer = peers.load(library, "fork", scratch)
+    channel = peer.queue(Need("bytes", size, maxsize=MAXSIZE, senders=2, receivers=2))
+    damaged, done = mmap.mmap(-1, 1), mmap.mmap(-1, 1)
+    chance = random.Random(seed)
+    lives = 0
+
+    def life(place: int) -> Any:
+        nonlocal lives
+        lives += 1
+        if ROLES[place] == "producer":
+            return start(produce, channel, place, lives, size)
+        return start(consume, channel, place - 2, size, damaged)
+
+    workers = [life(place) for place in range(len(ROLES))]
+    for _ in range(KILLS):
+        time.sleep(chance.uniform(*PAUSE_SECONDS))
+        place = chance.randrange(len(ROLES))
+        kill(workers[place])
+        workers[place] = life(place)
+    for worker in workers:
+        kill(worker)
+    consumer = start(finish, channel, size, done)
+    producer = start(put_marked, channel, size)
+    consumer.join(DEADLINE_SECONDS)
+    for process in (producer, consumer):
+        kill(process)
+    return {"usable": bool(done[0]), "damaged": bool(damaged[0]), "kills": KILLS}
+
+
+def serve_round(arguments: Sequence[str]) -> None:
+    """Be the process of a round; print what came of it."""
+    library, size, seed, scratch = arguments
+    die_with_parent()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        found = one_round(library, int(size), int(seed), Path(scratch))
+    except UnsupportedError as error:
+        found = {"absent": str(error)}
+    print(json.dumps(found), flush=True)
+    # Whatever a broken queue would still wait for at exit.
+    os._exit(0)
+
+
+def ask_round(library: str, size: int, seed: int) -> dict[str, Any]:
+    """Have a process do a round."""
+    with tempfile.TemporaryDirectory(prefix="fastipc-matrix-") as folder:
+        scratch = Path(folder)
+        command = [sys.executable, "-m", "benchmarks.kill_matrix", "--round"]
+        try:
+            result = subprocess.run(
+                [*command, library, str(size), str(seed), folder],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+                timeout=ROUND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return {"usable": False, "damaged": False, "stuck": True}
+        finally:
+            peers.clean_up(scratch)
+            scratch.mkdir(exist_ok=True)
+    try:
+        found: dict[str, Any] = json.loads(result.stdout)
+    except ValueError:
+        return {"usable": False, "damaged": False, "died": result.returncode}
+    return found
+
+
+def summary(rounds: Sequence[dict[str, Any]]) -> str:
+    """Return how many rounds left the queue unusable, of how many."""
+    counted = [each for each in rounds if "absent" not in each]
+    if not counted:
+        return "-"
+    bad = sum(not each["usable"] or each["damaged"] for each in counted)
+    return f"{bad} of {len(counted)}"
+
+
+def markdown(kept: dict[str, Any]) -> str:
+    """Return the table for README."""
+    sizes = list(SIZES)
+    lines = [
+        "| rounds that left the queue unusable | " + " | ".join(sizes) + " |",
+        "| --- |" + " ---: |" * len(sizes),
+    ]
+    for library, by_size in kept["rounds"].items():
+        cells = [summary(by_size.get(size, [])) for size in sizes]
+        lines.append(f"| {library} | " + " | ".join(cells) + " |")
+    date = kept["environment"]["date"].partition("T")[0]
+    where = environment.caption(kept["environment"])
+    note = f"{date}, {where}; {KILLS} kills a round, two producers and two consumers."
+    return "\n".join([*lines, "", note])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do all rounds and print the table; 1 if fastipc's queue was unusable after one."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["--round"]:
+        serve_round(arguments[1:])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kill_matrix", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15, help="of each size (default: 15)")
+    parser.add_argument("--libraries", default=",".join(LIBRARIES), metavar="NAME,...")
+    parser.add_argument("--sizes", default=",".join(SIZES), metavar="SIZE,...")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep all results there")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="write the table into it")
+    options = parser.parse_args(arguments)
+    libraries, sizes = options.libraries.split(","), options.sizes.split(",")
+    for size in sizes:
+        if size not in SIZES:
+            parser.error(f"there is no size {size!r}; there are: {', '.join(SIZES)}")
+    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {
+        library: {size: [] for size in sizes} for library in libraries
+    }
+    console = Console()
+    # Interleaved: whatever else the machine does meets all of them.
+    jobs = [
+        (seed, size, library)
+        for seed in range(options.rounds)
+        for size in sizes
+        for library in libraries
+    ]
+    for seed, size, library in track(jobs, "killing", console=console, transient=True):
+        rounds[library][size].append(ask_round(library, SIZES[size], seed))
+    kept = {"environment": environment.describe(libraries), "rounds": rounds}
+    if options.json:
+        options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    if options.readme:
+        try:
+            text = options.readme.read_text(encoding="utf-8")
+            made = replace(text, BEGIN, markdown(kept), options.readme)
+            options.readme.write_text(made, encoding="utf-8")
+        except (OSError, PageError) as error:
+            print(f"python -m benchmarks.kill_matrix: {error}", file=sys.stderr)
+            return 1
+    table = Table("library", *sizes, title="rounds that left the queue unusable")
+    for library in libraries:
+        table.add_row(library, *(summary(rounds[library][size]) for size in sizes))
+    console.print(table)
+    ours = [
+        each
+        for by_size in (rounds.get("fastipc", {}),)
+        for found in by_size.values()
+        for each in found
+    ]
+    return int(any(not each.get("usable") or each.get("damaged") for each in ours))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The kill matrix: messages can be checked, rounds tell what is usable, the table counts them."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import kill_matrix
+
+
+@pytest.mark.parametrize("size", [100, 16 * 1024])
+def test_a_message_that_was_changed_anywhere_is_noticed(size: int) -> None:
+    made = kill_matrix.message(3, 5, size)
+    assert len(made) == size
+    assert kill_matrix.check(made, size) == (3, 5)
+    with pytest.raises(kill_matrix.DamagedError, match="bytes arrived"):
+        kill_matrix.check(made[:-1], size)
+    for at in (kill_matrix.HEAD.size - 1, kill_matrix.HEAD.size, size - 1):
+        changed = bytearray(made)
+        changed[at] ^= 1
+        with pytest.raises(kill_matrix.DamagedError, match="checksum"):
+            kill_matrix.check(changed, size)
+
+
+def test_a_round_with_fastipc_leaves_its_queue_usable() -> None:
+    found = kill_matrix.ask_round("fastipc", 100, seed=1)
+    assert found == {"usable": True, "damaged": False, "kills": kill_matrix.KILLS}
+
+
+def test_a_round_with_a_queue_that_nobody_can_use_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As somebody who took the lock of a multiprocessing.SimpleQueue and was killed.
+    monkeypatch.setattr(kill_matrix, "DEADLINE_SECONDS", 0.5)
+    monkeypatch.setattr(kill_matrix, "KILLS", 0)
+    monkeypatch.setattr(kill_matrix, "put_marked", lambda channel, size: None)
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(kill_matrix, "ROLES", ())
+        found = kill_matrix.one_round("fastipc", 100, 1, kill_matrix.ROOT)
+    assert found["usable"] is False
+
+
+def test_the_table_counts_rounds_that_were_unusable_or_saw_damage() -> None:
+    good = {"usable": True, "damaged": False}
+    rounds = [good, {"usable": False, "damaged": False}, {"usable": True, "damaged": True}]
+    assert kill_matrix.summary(rounds) == "2 of 3"
+    assert kill_matrix.summary([{"absent": "not installed"}]) == "-"
+    made = kill_matrix.markdown(
+        {
+            "environment": kill_matrix.environment.describe(["fastipc"]),
+            "rounds": {"fastipc": {"100 B": [good]}, "dejaq": {"1 MB": rounds}},
+        }
+    )
+    assert "| fastipc | 0 of 1 | - | - |" in made
+    assert "| dejaq | - | - | 2 of 3 |" in made
+
+
+def test_an_unknown_size_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        kill_matrix.main(["--sizes", "3 B"])
+    assert ended.value.code == 2
+    assert "there is no size '3 B'; there are: 100 B, 16 KiB, 1 MB" in capsys.readouterr().err
