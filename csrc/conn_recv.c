@@ -337,9 +337,12 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
 /* Waits for the receive turn of `turn`. */
 static int wait_for_turn(struct fipc_conn *conn, uint64_t turn, struct fipc_conn_recv *state,
                          int64_t deadline_ns) {
-    int rc = fipc_turn_wait(conn, &conn->in.shm->recv_turn, turn, &conn->in.shm->recv_turn_sleepers,
-                            &state->waiting, deadline_ns);
+    int rc;
 
+    /* It may have been for the turn's owner, who sleeps for its next fragment. */
+    pass_bell_on(conn, state);
+    rc = fipc_turn_wait(conn, &conn->in.shm->recv_turn, turn, &conn->in.shm->recv_turn_sleepers,
+                        &state->waiting, deadline_ns);
     if (rc == 1) {
         state->dead_turn = turn;
         rc = 0;

@@ -1053,6 +1053,35 @@ static void test_poll_tells_of_messages_and_end_of_file(void) {
     drop_pipe();
 }
 
+/* The state that docs/model/stream.pml found (its run bell-not-passed-on): of two readers the
+ * one who waits for the other's turn has taken out the byte that rang for the other. */
+static void test_who_waits_for_a_turn_passes_on_the_bell_that_he_took_out(void) {
+    struct fipc_conn_send sending;
+    struct fipc_conn_recv receiving, waiting = {.drained = true};
+    uint8_t *data = calloc(1, LARGE), small[FIPC_INLINE_MAX];
+    struct fipc_conn *again;
+    int rc;
+
+    new_pipe();
+    again = open_end_again(right);
+    send_half(left, data, LARGE, &sending);
+    CHECK_EQ(begin(right, small, &receiving, in_ms(PATIENCE_MS)), 0);
+    CHECK(receiving.owner != 0);
+    /* What `right` does before it sleeps, and what `again` did just after that. */
+    (void)fipc_sleepers_mark(&right->in.shm->put.sleepers);
+    CHECK_OK(fipc_os_drain(right->read_fd));
+    CHECK(!is_readable(right->read_fd));
+    rc = fipc_conn_recv_begin(again, small, in_ms(1), &waiting);
+    CHECK(rc == -ETIMEDOUT || rc == -EINTR);
+    CHECK(!waiting.drained);
+    CHECK(is_readable(right->read_fd));
+    fipc_conn_recv_drop(right, &receiving);
+    fipc_conn_send_abandon(left, &sending);
+    fipc_conn_close(again);
+    free(data);
+    drop_pipe();
+}
+
 static void test_fileno_is_readable_exactly_while_a_message_is_there(void) {
     struct fipc_conn *again;
     int fd;
@@ -1337,6 +1366,7 @@ int main(void) {
     CHECK_RUN(test_a_signal_interrupts_each_wait);
     CHECK_RUN(test_with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(test_poll_tells_of_messages_and_end_of_file);
+    CHECK_RUN(test_who_waits_for_a_turn_passes_on_the_bell_that_he_took_out);
     CHECK_RUN(test_fileno_is_readable_exactly_while_a_message_is_there);
     CHECK_RUN(test_a_program_that_selects_before_each_receive_misses_nothing);
     CHECK_RUN(test_after_the_kill_of_a_sender_only_whole_messages_arrive);

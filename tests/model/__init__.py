@@ -1,0 +1,1 @@
+"""The models of docs/model, checked by spin: `python -m tests.model`."""

@@ -1,0 +1,76 @@
+"""Checks the models of docs/model with spin.
+
+    python -m tests.model                  all of them
+    python -m tests.model lock wake        only these
+    python -m tests.model lock --run ends  one run, with its trail if it finds an error
+
+Needs spin and gcc. Ends with 0 only if each run found all states and no error, each run that is
+broken on purpose found the error that the model says, and each statement was reached by some run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.model.models import Model, all_models
+from tests.model.search import complaint, never_reached, search
+
+TRAIL_LINES = 150
+
+
+def check(model: Model, only: str | None) -> list[str]:
+    """Runs a model; returns what is wrong with it."""
+    wrong, results = [], {}
+    for run in model.runs:
+        if only not in (None, run.name):
+            continue
+        with tempfile.TemporaryDirectory(prefix="fastipc-model.") as folder:
+            result = search(model, run, Path(folder))
+        reason = complaint(run, result)
+        verdict = "ok" if reason is None else "FAILED"
+        found = f"  found: {result.error}" if run.error is not None and reason is None else ""
+        print(
+            f"{model.name:9} {run.name:28} {result.states:>9} states {result.seconds:6.1f} s "
+            f"{result.mib:>5} MiB  {verdict}{found}",
+            flush=True,
+        )
+        if reason is not None:
+            wrong.append(f"{model.name}, {run.name}: {reason}")
+        if result.trail and (reason is not None or only is not None):
+            print("\n".join(result.trail.splitlines()[-TRAIL_LINES:]))
+        if run.error is None:
+            results[run] = result
+    if only is None:
+        wrong += [
+            f"{model.name}: never reached: {place}" for place in never_reached(model, results)
+        ]
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
+    parser.add_argument("models", nargs="*", help="names of files in docs/model, without .pml")
+    parser.add_argument("--run", help="only the run of this name; prints its trail")
+    arguments = parser.parse_args()
+    models = {model.name: model for model in all_models()}
+    unknown = set(arguments.models) - set(models)
+    if unknown:
+        parser.error(
+            f"no such model: {', '.join(sorted(unknown))} (there are: {', '.join(models)})"
+        )
+    if shutil.which("spin") is None:
+        parser.error("there is no spin: apt install spin")
+    wrong: list[str] = []
+    for name in arguments.models or models:
+        wrong += check(models[name], arguments.run)
+    for reason in wrong:
+        print(reason, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
