@@ -24,10 +24,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-
 from benchmarks.page import PageError, replace
 from fastipc._bench import environment, peers
 from fastipc._bench.driver import die_with_parent
@@ -245,6 +241,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rounds: dict[str, dict[str, list[dict[str, Any]]]] = {
         library: {size: [] for size in sizes} for library in libraries
     }
+    # Here, because the rounds need no rich: the tests run them without the extra `bench`.
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
     console = Console()
     # Interleaved: whatever else the machine does meets all of them.
     jobs = [
