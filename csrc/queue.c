@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "queue.h"
 
+#include "copy.h"
 #include "queue_internal.h"
 
 #include <stdlib.h>
@@ -343,7 +344,7 @@ int fipc_queue_put(struct fipc_queue *queue, const void *data, uint64_t size_byt
     if (rc < 0)
         return rc;
     if (!putting->filled)
-        memcpy(putting->block[0].data, data, size_bytes);
+        fipc_copy(putting->block[0].data, data, size_bytes, size_bytes);
     putting->filled = true;
     return fipc_queue_put_prepared(queue, &size_bytes, "", 0, tag, deadline_ns, putting);
 }

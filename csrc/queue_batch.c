@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "copy.h"
 #include "queue_internal.h"
 
 /* Blocks in hand for the next part: so much memory beyond the first of them. */
@@ -79,7 +80,8 @@ static int fill_block(struct fipc_queue *queue, struct fipc_batch *batch, uint8_
                           block);
     if (rc < 0)
         return rc;
-    memcpy(block->data, batch->large[batch->put_large + run->block_count], ref.size_bytes);
+    fipc_copy(block->data, batch->large[batch->put_large + run->block_count], ref.size_bytes,
+              ref.size_bytes);
     ref.block = block->id;
     memcpy(payload, &ref, sizeof(ref));
     run->block_count++;

@@ -12,6 +12,9 @@ cdef extern from "<errno.h>" nogil:
         EPROTO
         ESHUTDOWN
 
+cdef extern from "copy.h" nogil:
+    void fipc_copy(void *to, const void *from_, uint64_t bytes, uint64_t whole_bytes)
+
 cdef extern from "_codec.h" nogil:
     enum:
         FASTIPC_TAG_PICKLE
