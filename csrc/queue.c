@@ -344,7 +344,7 @@ int fipc_queue_put(struct fipc_queue *queue, const void *data, uint64_t size_byt
     if (rc < 0)
         return rc;
     if (!putting->filled)
-        fipc_copy(putting->block[0].data, data, size_bytes, size_bytes);
+        fipc_copy(putting->block[0].data, data, size_bytes);
     putting->filled = true;
     return fipc_queue_put_prepared(queue, &size_bytes, "", 0, tag, deadline_ns, putting);
 }

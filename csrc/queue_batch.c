@@ -80,8 +80,7 @@ static int fill_block(struct fipc_queue *queue, struct fipc_batch *batch, uint8_
                           block);
     if (rc < 0)
         return rc;
-    fipc_copy(block->data, batch->large[batch->put_large + run->block_count], ref.size_bytes,
-              ref.size_bytes);
+    fipc_copy(block->data, batch->large[batch->put_large + run->block_count], ref.size_bytes);
     ref.block = block->id;
     memcpy(payload, &ref, sizeof(ref));
     run->block_count++;

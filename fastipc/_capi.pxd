@@ -13,7 +13,7 @@ cdef extern from "<errno.h>" nogil:
         ESHUTDOWN
 
 cdef extern from "copy.h" nogil:
-    void fipc_copy(void *to, const void *from_, uint64_t bytes, uint64_t whole_bytes)
+    void fipc_copy(void *to, const void *from_, uint64_t bytes)
 
 cdef extern from "_codec.h" nogil:
     enum:

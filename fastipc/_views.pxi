@@ -255,10 +255,10 @@ cdef class Layout:
             view = <Py_buffer *>PyPickleBuffer_GetBuffer(buffer)
             at = block[entry.block].data + entry.off
             if view.len <= COPY_WITHOUT_GIL:
-                fipc_copy(at, view.buf, view.len, view.len)
+                fipc_copy(at, view.buf, view.len)
             else:
                 with nogil:
-                    fipc_copy(at, view.buf, view.len, view.len)
+                    fipc_copy(at, view.buf, view.len)
             i += 1
         return 0
 
