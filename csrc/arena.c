@@ -49,7 +49,7 @@ int fipc_group_map(struct fipc_segment *segment, uint32_t group, struct fipc_gro
 
 /* Can a block of this size lie there? One of the first rings, or behind the tables. */
 static bool is_possible(uint64_t offset, uint32_t size_class) {
-    return size_class >= FIPC_CLASS_MIN && size_class <= FIPC_CLASS_MAX &&
+    return fipc_class_is_valid(size_class) &&
            (offset >= FIPC_OFF_SPACE ||
             (offset >= FIPC_OFF_RINGS && offset + (UINT64_C(1) << size_class) <= FIPC_OFF_GROUP0));
 }
@@ -116,6 +116,7 @@ int fipc_block_map(struct fipc_segment *segment, uint32_t id, struct fipc_block 
  * descriptor and number: mapping it may fail. */
 static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t size_class,
                      struct fipc_block *out) {
+    struct fipc_class_shm *class = fipc_class(segment, size_class);
     struct fipc_group_shm *group;
     int rc = fipc_group_map(segment, number, &group);
 
@@ -143,8 +144,8 @@ static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t siz
                 return -EAGAIN;
             }
             fipc_store_release(&shm->ordinal, 0);
-            fipc_fetch_add_relaxed(&segment->arena->class_free[size_class], -1);
-            fipc_fetch_add_relaxed(&segment->arena->free_bytes,
+            fipc_fetch_add_relaxed(&class->free_blocks, -1);
+            fipc_fetch_add_relaxed(&class->free_bytes,
                                    -(fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK));
             out->shm = shm;
             out->id = FIPC_BLOCK_ID(number, index);
@@ -155,15 +156,15 @@ static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t siz
 }
 
 static int take_free(struct fipc_segment *segment, uint32_t size_class, struct fipc_block *out) {
-    struct fipc_arena_shm *arena = segment->arena;
-    int32_t count = fipc_load_relaxed(&arena->class_free[size_class]);
+    struct fipc_class_shm *class = fipc_class(segment, size_class);
+    int32_t count = fipc_load_relaxed(&class->free_blocks);
     uint32_t groups, hint;
     int rc;
 
     if (count <= 0)
         return -EAGAIN;
     groups = fipc_group_count(segment);
-    hint = fipc_load_relaxed(&arena->class_hint[size_class]);
+    hint = fipc_load_relaxed(&class->group);
     if (hint < groups) {
         rc = take_from(segment, hint, size_class, out);
         if (rc != -EAGAIN)
@@ -172,13 +173,13 @@ static int take_free(struct fipc_segment *segment, uint32_t size_class, struct f
     for (uint32_t number = 0; number < groups; number++) {
         rc = take_from(segment, number, size_class, out);
         if (rc == 0)
-            fipc_store_relaxed(&arena->class_hint[size_class], number);
+            fipc_store_relaxed(&class->group, number);
         if (rc != -EAGAIN)
             return rc;
     }
     /* The count was wrong (somebody was killed in between): do not search again. Unless
      * it has moved: what was given back meanwhile must not be forgotten. */
-    (void)fipc_cas32_seqcst((uint32_t *)&arena->class_free[size_class], (uint32_t)count, 0);
+    (void)fipc_cas32_seqcst((uint32_t *)&class->free_blocks, (uint32_t)count, 0);
     return -EAGAIN;
 }
 
@@ -230,7 +231,7 @@ static int add_group(struct fipc_segment *segment, uint32_t size_class, uint64_t
      * store leaves a number without a page, which is used again. */
     fipc_side_publish(&segment->arena->state, state);      /* step group-space */
     fipc_store_release(dir, (uint32_t)(page / FIPC_PAGE)); /* step group-dir */
-    fipc_store_relaxed(&segment->arena->class_tail[size_class], *number + 1);
+    fipc_store_relaxed(fipc_class_tail(segment, size_class), *number + 1);
     return 0;
 }
 
@@ -241,7 +242,7 @@ static int add_block(struct fipc_segment *segment, uint32_t size_class, uint64_t
                      uint32_t *id) {
     struct fipc_arena_shm *arena = segment->arena;
     struct fipc_side_copy_shm state = fipc_side_current(&arena->state);
-    uint32_t number = fipc_load_relaxed(&arena->class_tail[size_class]), index;
+    uint32_t number = fipc_load_relaxed(fipc_class_tail(segment, size_class)), index;
     struct fipc_group_shm *group = NULL;
     struct fipc_block_shm *shm;
     uint64_t place;
@@ -322,7 +323,7 @@ static int new_block(struct fipc_segment *segment, uint32_t size_class, int64_t 
             struct fipc_group_shm *group;
 
             rc = fipc_group_map(
-                segment, fipc_load_relaxed(&segment->arena->class_tail[size_class]) - 1, &group);
+                segment, fipc_load_relaxed(fipc_class_tail(segment, size_class)) - 1, &group);
             if (rc == -ENOENT)
                 rc = 0;
         } else {
@@ -373,7 +374,7 @@ static int reserve_or_trim(struct fipc_segment *segment, uint64_t offset, uint64
     int rc = fipc_segment_reserve(segment, offset, size);
 
     if (fipc_likely(rc != -ENOMEM && rc != -ENOSPC) ||
-        fipc_load_relaxed(&segment->arena->free_bytes) <= FIPC_FREE_KEEP_BYTES)
+        fipc_arena_free_bytes(segment) <= FIPC_FREE_KEEP_BYTES)
         return rc;
     fipc_arena_trim_now(segment);
     return fipc_segment_reserve(segment, offset, size);
@@ -395,7 +396,6 @@ int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t
         return -ENOMEM;
     }
     fipc_store_relaxed(&segment->may_own, true);
-    fipc_fetch_add_relaxed(&segment->arena->allocs, 1);
     rc = take_free(segment, size_class, out);
     if (rc == -EAGAIN) {
         reap_sometimes(segment);
@@ -454,16 +454,20 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
     uint64_t place = fipc_load_relaxed(&shm->place);
     uint32_t size_class = (uint32_t)(place & FIPC_BLOCK_LOW_MASK);
     uint64_t populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
+    uint64_t free_bytes;
+    struct fipc_class_shm *class;
 
     /* Not ours: in a forked child, which must not touch what is its parent's. */
     if (!fipc_token_is_current(fipc_load_relaxed(&segment->fork_token)) ||
         fipc_load_relaxed(&shm->owner) != segment->owner)
         return;
-    if (fipc_unlikely(size_class > FIPC_CLASS_MAX || populated > UINT64_C(1) << size_class))
+    if (fipc_unlikely(!fipc_class_is_valid(size_class) || populated > UINT64_C(1) << size_class))
         return; /* damaged: lost, rather than spread */
+    class = fipc_class(segment, size_class);
+    free_bytes = fipc_arena_free_bytes(segment);
     /* Only as much is kept warm as was lately wanted back. */
     if (fipc_unlikely(populated != 0 &&
-                      fipc_load_relaxed(&arena->free_bytes) + populated >
+                      free_bytes + populated >
                           FIPC_FREE_KEEP_BYTES + fipc_load_relaxed(&arena->warm_bytes)) &&
         fipc_segment_fd_is_ours(segment) == 0) {
         fipc_store_relaxed(&shm->populated, 0); /* step block-punch */
@@ -478,8 +482,8 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
     if (!fipc_cas64_seqcst(&shm->owner, segment->owner, 0))
         return; /* given back twice, by two threads */
     fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
-    fipc_fetch_add_relaxed(&arena->class_free[size_class], 1);
-    fipc_store_relaxed(&arena->class_hint[size_class], FIPC_BLOCK_GROUP(block->id));
-    if (fipc_fetch_add_relaxed(&arena->free_bytes, populated) + populated > FIPC_FREE_KEEP_BYTES)
-        fipc_store_relaxed(&arena->trim_due, 1);
+    fipc_fetch_add_relaxed(&class->free_blocks, 1);
+    fipc_fetch_add_relaxed(&class->free_bytes, populated);
+    fipc_store_relaxed(&class->group, FIPC_BLOCK_GROUP(block->id));
+    fipc_arena_note_free(segment, free_bytes + populated);
 }

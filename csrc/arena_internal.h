@@ -15,6 +15,42 @@ FIPC_MUST_USE int fipc_group_map(struct fipc_segment *segment, uint32_t group,
 /* For the new owner of the arena lock that a dead process held. */
 void fipc_arena_repair_space(struct fipc_segment *segment);
 
+FIPC_ALWAYS_INLINE bool fipc_class_is_valid(uint32_t size_class) {
+    return size_class >= FIPC_CLASS_MIN && size_class <= FIPC_CLASS_MAX;
+}
+
+/* Of a valid size class. */
+FIPC_ALWAYS_INLINE struct fipc_class_shm *fipc_class(const struct fipc_segment *segment,
+                                                     uint32_t size_class) {
+    return &segment->arena->classes[size_class - FIPC_CLASS_MIN];
+}
+
+/* Under the arena lock: the class's last group + 1, or 0. */
+FIPC_ALWAYS_INLINE uint32_t *fipc_class_tail(const struct fipc_segment *segment,
+                                             uint32_t size_class) {
+    return &segment->arena->tail[size_class - FIPC_CLASS_MIN];
+}
+
+/* Hint: bytes with memory behind them in free blocks of all classes. The lines of classes that
+ * are not in use stay in everybody's cache. */
+FIPC_ALWAYS_INLINE uint64_t fipc_arena_free_bytes(const struct fipc_segment *segment) {
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++)
+        bytes += fipc_load_relaxed(&segment->arena->classes[i].free_bytes);
+    return bytes;
+}
+
+/* Hint: says that trimming is worth a look. */
+FIPC_ALWAYS_INLINE void fipc_arena_note_free(const struct fipc_segment *segment,
+                                             uint64_t free_bytes) {
+    uint32_t *due = &segment->arena->trim_due;
+
+    /* Stored once, so that the line stays everybody's. */
+    if (free_bytes > FIPC_FREE_KEEP_BYTES && fipc_load_relaxed(due) == 0)
+        fipc_store_relaxed(due, 1);
+}
+
 /* The descriptors of a group that are in use. */
 FIPC_ALWAYS_INLINE uint32_t fipc_group_used(const struct fipc_group_shm *group) {
     uint32_t used = fipc_load_acquire(&group->used);

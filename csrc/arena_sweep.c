@@ -47,8 +47,8 @@ static bool is_queued(const struct fipc_segment *segment, uint32_t kind, uint64_
 /* ---- sweeping ---- */
 
 struct recount {
-    int32_t class_free[FIPC_CLASS_COUNT];
-    uint64_t free_bytes;
+    int32_t free_blocks[FIPC_CLASS_COUNT];
+    uint64_t free_bytes[FIPC_CLASS_COUNT];
 };
 
 /* Frees a block of a dead owner, unless it is the queue's: true when it is free now. */
@@ -86,9 +86,11 @@ static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *gro
 
         if (owner == 0 || (owner == dead && sweep_block(segment, shm, dead))) {
             fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
-            if (size_class < FIPC_CLASS_COUNT)
-                recount->class_free[size_class]++;
-            recount->free_bytes += fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
+            if (!fipc_class_is_valid(size_class))
+                continue;
+            recount->free_blocks[size_class - FIPC_CLASS_MIN]++;
+            recount->free_bytes[size_class - FIPC_CLASS_MIN] +=
+                fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
         }
     }
 }
@@ -108,11 +110,13 @@ int fipc_arena_sweep(struct fipc_segment *segment, uint32_t slot, uint32_t gen) 
     for (uint32_t number = 0; number < groups; number++)
         if (fipc_group_map(segment, number, &group) == 0)
             sweep_group(segment, group, FIPC_OWNER(slot, gen), &recount);
-    for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++)
-        fipc_store_relaxed(&segment->arena->class_free[i], recount.class_free[i]);
-    fipc_store_relaxed(&segment->arena->free_bytes, recount.free_bytes);
-    if (recount.free_bytes > FIPC_FREE_KEEP_BYTES)
-        fipc_store_relaxed(&segment->arena->trim_due, 1);
+    for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++) {
+        struct fipc_class_shm *class = &segment->arena->classes[i];
+
+        fipc_store_relaxed(&class->free_blocks, recount.free_blocks[i]);
+        fipc_store_relaxed(&class->free_bytes, recount.free_bytes[i]);
+    }
+    fipc_arena_note_free(segment, fipc_arena_free_bytes(segment));
     return 0;
 }
 
@@ -151,8 +155,8 @@ static void wipe_group(struct fipc_segment *segment, uint32_t number) {
     uint32_t page = fipc_load_relaxed(dir) & ~FIPC_GROUP_RETIRED;
 
     for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++)
-        if (fipc_load_relaxed(&arena->class_tail[i]) == number + 1)
-            fipc_store_relaxed(&arena->class_tail[i], 0);
+        if (fipc_load_relaxed(&arena->tail[i]) == number + 1)
+            fipc_store_relaxed(&arena->tail[i], 0);
     fipc_store_release(dir, page | FIPC_GROUP_RETIRED); /* step retire-dir */
     if (page != 0 && fipc_segment_fd_is_ours(segment) == 0)
         (void)fipc_os_punch(segment->fd, (uint64_t)page * FIPC_PAGE, FIPC_PAGE);
@@ -170,7 +174,7 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
         return;
     used = fipc_group_used(group);
     size_class = fipc_load_relaxed(&group->size_class);
-    if (size_class >= FIPC_CLASS_COUNT)
+    if (!fipc_class_is_valid(size_class))
         return;
     for (; held < used; held++) {
         if (!fipc_cas64_seqcst(&group->block[held].owner, 0, segment->owner))
@@ -185,7 +189,7 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
         /* step retire-used: from here on nobody can take a block of it (take_from looks
          * at `used` after its swap). */
         (void)fipc_exchange_seqcst(&group->used, 0);
-        fipc_fetch_add_relaxed(&segment->arena->class_free[size_class], -(int32_t)used);
+        fipc_fetch_add_relaxed(&fipc_class(segment, size_class)->free_blocks, -(int32_t)used);
         wipe_group(segment, number);
         return;
     }
@@ -197,6 +201,11 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
     }
 }
 
+static bool is_tail(const struct fipc_segment *segment, uint32_t size_class, uint32_t number) {
+    return fipc_class_is_valid(size_class) &&
+           fipc_load_relaxed(fipc_class_tail(segment, size_class)) == number + 1;
+}
+
 void fipc_arena_repair_space(struct fipc_segment *segment) {
     uint32_t groups = fipc_group_count(segment), retired = 0;
     struct fipc_group_shm *group;
@@ -205,8 +214,7 @@ void fipc_arena_repair_space(struct fipc_segment *segment) {
         int rc = fipc_group_map(segment, number, &group);
 
         if (rc == 0 && fipc_group_used(group) == 0 &&
-            fipc_load_relaxed(&segment->arena->class_tail[fipc_load_relaxed(&group->size_class) %
-                                                          FIPC_CLASS_COUNT]) != number + 1)
+            !is_tail(segment, fipc_load_relaxed(&group->size_class), number))
             wipe_group(segment, number);
         if (rc == -ENOENT ||
             (fipc_load_relaxed(fipc_group_dir(segment, number)) & FIPC_GROUP_RETIRED))
@@ -217,13 +225,15 @@ void fipc_arena_repair_space(struct fipc_segment *segment) {
 
 /* Punches one free block; false when there is none in this group. */
 static void trim_group(struct fipc_segment *segment, struct fipc_group_shm *group) {
-    struct fipc_arena_shm *arena = segment->arena;
+    uint32_t size_class = fipc_load_relaxed(&group->size_class);
 
+    if (!fipc_class_is_valid(size_class))
+        return;
     for (uint32_t index = 0; index < fipc_group_used(group); index++) {
         struct fipc_block_shm *shm = &group->block[index];
         uint64_t populated;
 
-        if (fipc_load_relaxed(&arena->free_bytes) <= FIPC_FREE_KEEP_BYTES)
+        if (fipc_arena_free_bytes(segment) <= FIPC_FREE_KEEP_BYTES)
             return;
         if ((fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK) == 0 ||
             !fipc_cas64_seqcst(&shm->owner, 0, segment->owner))
@@ -233,7 +243,7 @@ static void trim_group(struct fipc_segment *segment, struct fipc_group_shm *grou
             fipc_store_relaxed(&shm->populated, 0);
             (void)fipc_os_punch(segment->fd, fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK,
                                 populated);
-            fipc_fetch_add_relaxed(&arena->free_bytes, -populated);
+            fipc_fetch_add_relaxed(&fipc_class(segment, size_class)->free_bytes, -populated);
         }
         fipc_store_release(&shm->owner, 0);
         fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
@@ -256,17 +266,28 @@ static void trim_all(struct fipc_segment *segment) {
     fipc_lock_release(&state->lock);
 }
 
+/* Moves on with whatever travels in blocks, and with each ring that is linked. */
+static uint64_t traffic_of(const struct fipc_segment *segment) {
+    uint64_t traffic = 0;
+
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct fipc_channel_shm *shm = fipc_segment_channel(segment, i);
+
+        traffic += fipc_load_relaxed(&shm->block_bytes_put) + fipc_side_read(&shm->put).ring;
+    }
+    return traffic;
+}
+
 void fipc_arena_trim_slow(struct fipc_segment *segment) {
-    struct fipc_arena_shm *arena = segment->arena;
-    uint32_t allocs = fipc_load_relaxed(&arena->allocs);
+    uint64_t traffic = traffic_of(segment);
     int64_t now_ns = fipc_os_coarse_now_ns();
 
     /* A forked child that did nothing yet still has its parent's owner word. */
     if (!fipc_token_is_current(fipc_load_relaxed(&segment->fork_token)))
         return;
-    if (allocs != fipc_load_relaxed(&segment->trim_allocs) ||
+    if (traffic != fipc_load_relaxed(&segment->trim_traffic) ||
         fipc_load_relaxed(&segment->trim_since_ns) == 0) {
-        fipc_store_relaxed(&segment->trim_allocs, allocs);
+        fipc_store_relaxed(&segment->trim_traffic, traffic);
         fipc_store_relaxed(&segment->trim_since_ns, now_ns);
         return;
     }

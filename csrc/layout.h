@@ -8,7 +8,7 @@
 #include "base.h"
 
 #define FIPC_MAGIC UINT64_C(0x0a31637069747366)
-#define FIPC_FORMAT_VERSION 3
+#define FIPC_FORMAT_VERSION 4
 
 #define FIPC_PAGE 4096
 #define FIPC_CACHE_LINE 64
@@ -70,22 +70,25 @@ struct fipc_side_bytes_shm {
 struct fipc_channel_shm {
     struct fipc_side_shm put; /* the producers' lock and state */
     struct fipc_side_shm get; /* the consumers' lock and state */
+    /* A cache line that producers write. */
     struct fipc_side_bytes_shm put_bytes;
-    struct fipc_side_bytes_shm get_bytes;
-    uint32_t token;           /* 1: the armed doorbell holds a byte; under the put lock */
-    uint32_t close_epoch;     /* bumped by each close of a receiving end */
-    uint32_t late_wakes;      /* rechecks that found something; only for diagnosis */
-    uint32_t recoveries;      /* locks taken over from the dead */
+    uint64_t items_high;      /* the most items and bytes queued that a producer has seen when it */
+    uint64_t bytes_high;      /* looked how far the consumers are; written under the put lock */
     uint64_t block_bytes_put; /* bytes of messages that went in blocks; for stats() */
+    uint64_t send_turn;       /* owner word of who sends a message in fragments, or 0 */
+    uint32_t send_turn_sleepers; /* as sleepers above: those who wait for the turn */
+    uint32_t token;              /* 1: the armed doorbell holds a byte; under the put lock */
+    uint32_t recoveries;         /* locks taken over from the dead */
+    uint32_t put_spare;
+    /* One that consumers write. */
+    struct fipc_side_bytes_shm get_bytes;
     uint64_t block_bytes_got;
-    uint64_t send_turn;          /* owner word of who sends a message in fragments, or 0 */
-    uint64_t recv_turn;          /* owner word of who receives one, or 0 */
-    uint32_t send_turn_sleepers; /* as sleepers above: those who wait for the turns */
-    uint32_t recv_turn_sleepers;
-    uint64_t items_high; /* the most items and bytes queued that a producer has seen when it */
-    uint64_t bytes_high; /* looked how far the consumers are; written under the put lock */
     uint64_t drain_from; /* the get count at an immediate shutdown; before get's FIPC_SIDE_SHUT */
-    uint64_t spare[2];
+    uint64_t recv_turn;  /* owner word of who receives a message in fragments, or 0 */
+    uint32_t recv_turn_sleepers;
+    uint32_t close_epoch; /* bumped by each close of a receiving end */
+    uint32_t late_wakes;  /* rechecks that found something; only for diagnosis */
+    uint32_t get_spare[3];
 };
 
 /* Who is attached. The truth is a file lock on byte FIPC_SLOT_LOCK_POS + n of the
@@ -134,7 +137,7 @@ struct fipc_group_shm {
 /* Size classes are powers of two, 8 KiB to 1 TiB. */
 #define FIPC_CLASS_MIN 13
 #define FIPC_CLASS_MAX 40
-#define FIPC_CLASS_COUNT 48
+#define FIPC_CLASS_COUNT 28
 #define FIPC_GROUP_COUNT 16384
 #define FIPC_GROUP_INLINE 32
 /* In a group's directory entry: its page was given back. */
@@ -167,20 +170,24 @@ struct fipc_group_shm {
 #define FIPC_RING_REF_BLOCK(ref) ((uint32_t)(ref))
 #define FIPC_RING_REF_LINK(ref) ((uint32_t)((ref) >> 32))
 
+/* What is free of one size class. All that taking and releasing a block count, so that
+ * they leave the arena's other cache lines to those who read them. */
+struct fipc_class_shm {
+    uint64_t free_bytes; /* hint: bytes with memory behind them in free blocks */
+    int32_t free_blocks; /* hint */
+    uint32_t group;      /* hint: one that has some */
+};
+
 /* The arena: what of the file is given out. Same lock and two copies as a side:
  * copy.pos is the end of the space given out, copy.count the number of groups. */
 struct fipc_arena_shm {
     struct fipc_side_shm state;
-    uint64_t free_bytes; /* hint: bytes with memory behind them in free blocks */
-    uint32_t allocs;     /* hint: allocations so far; trimming waits until it rests */
-    uint32_t trim_due;   /* hint: free_bytes passed the limit */
-    uint32_t spare_word;
+    uint32_t trim_due;       /* hint: free blocks passed the limit */
     uint32_t groups_retired; /* hint: groups whose page was given back */
     uint64_t warm_bytes;     /* hint: memory of free blocks that was wanted back lately */
-    uint64_t spare[3];
-    int32_t class_free[FIPC_CLASS_COUNT];  /* hint: free blocks of the class */
-    uint32_t class_hint[FIPC_CLASS_COUNT]; /* hint: a group that has some */
-    uint32_t class_tail[FIPC_CLASS_COUNT]; /* the class's last group + 1; arena lock */
+    uint64_t spare[6];
+    struct fipc_class_shm classes[FIPC_CLASS_COUNT]; /* from FIPC_CLASS_MIN on */
+    uint32_t tail[FIPC_CLASS_COUNT]; /* of each class, its last group + 1; arena lock */
 };
 
 /* The first page. Written once by the creator, except where a field says who. */
@@ -270,6 +277,12 @@ struct fipc_block_ref_shm {
 
 _Static_assert(sizeof(struct fipc_side_shm) == 64, "a side is one cache line");
 _Static_assert(sizeof(struct fipc_channel_shm) == 256, "channel");
+_Static_assert(offsetof(struct fipc_channel_shm, put_bytes) == 2 * FIPC_CACHE_LINE &&
+                   offsetof(struct fipc_channel_shm, get_bytes) == 3 * FIPC_CACHE_LINE,
+               "a line for each side");
+_Static_assert(offsetof(struct fipc_arena_shm, classes) == 2 * FIPC_CACHE_LINE,
+               "four classes share a line, and no other field with them");
+_Static_assert(FIPC_CLASS_COUNT == FIPC_CLASS_MAX - FIPC_CLASS_MIN + 1, "classes");
 _Static_assert(sizeof(struct fipc_slot_shm) == FIPC_CACHE_LINE, "slot");
 _Static_assert(sizeof(struct fipc_block_shm) == 32, "block");
 _Static_assert(sizeof(struct fipc_group_shm) <= FIPC_PAGE, "a group is one page");

@@ -212,7 +212,7 @@ static void init_channel(struct fipc_channel_shm *channel, uint32_t index) {
 static void init_arena(struct fipc_arena_shm *arena) {
     arena->state.copy[0].pos = FIPC_OFF_SPACE;
     arena->state.copy[0].count = 1;
-    arena->class_tail[FIPC_RING_FIRST_LOG2] = 1;
+    arena->tail[FIPC_RING_FIRST_LOG2 - FIPC_CLASS_MIN] = 1;
 }
 
 /* A random name, 16 bytes. Drawn from a pool, since asking the kernel takes 2 us; a child

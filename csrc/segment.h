@@ -46,7 +46,7 @@ struct fipc_segment {
     bool child_views; /* a child may view some of them, since there was no slot to share */
     /* Trimming: how long the arena has rested, as this process sees it. */
     int64_t trim_since_ns;
-    uint32_t trim_allocs;
+    uint64_t trim_traffic;
     int64_t sweep_checked_ns;
 };
 

@@ -110,7 +110,7 @@ static void only_the_owner_gives_a_block_back(void) {
     fipc_block_release(one, &block);
     fipc_block_release(one, &block); /* once is enough */
     CHECK_EQ(census_of(one).owned, 0);
-    CHECK_EQ(one->arena->class_free[17], 1);
+    CHECK_EQ(one->arena->classes[17 - FIPC_CLASS_MIN].free_blocks, 1);
     drop_segment(two);
     drop_segment(one);
 }
@@ -499,8 +499,8 @@ static void damaged_descriptors_are_reported_and_crash_nobody(void) {
             segment->arena->state.copy[segment->arena->state.gen & 1].pos = value;
             break;
         default:
-            segment->arena->class_tail[14] = (uint32_t)value;
-            segment->arena->class_hint[14] = (uint32_t)value;
+            segment->arena->tail[14 - FIPC_CLASS_MIN] = (uint32_t)value;
+            segment->arena->classes[14 - FIPC_CLASS_MIN].group = (uint32_t)value;
             segment->arena->groups_retired = (uint32_t)next_random(&seed);
         }
         use_damaged(segment, block.id);
