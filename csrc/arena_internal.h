@@ -17,7 +17,7 @@ void fipc_arena_repair_space(struct fipc_segment *segment);
 
 /* The descriptors of a group that are in use. */
 FIPC_ALWAYS_INLINE uint32_t fipc_group_used(const struct fipc_group_shm *group) {
-    uint32_t used = fipc_load_acquire(&group->used);
+    uint32_t used = fipc_load_acquire(U2, &group->used);
 
     return used <= FIPC_GROUP_BLOCKS ? used : FIPC_GROUP_BLOCKS;
 }
