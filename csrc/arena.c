@@ -28,7 +28,7 @@ int fipc_group_find(const struct fipc_segment *segment, uint32_t group,
 
     if (group >= FIPC_GROUP_COUNT)
         return -EBADMSG;
-    page = fipc_load_acquire(fipc_group_dir(segment, group));
+    page = fipc_load_acquire(G2, fipc_group_dir(segment, group));
     /* 0: its creator died before it filled the entry in. */
     if (page == 0 || (page & FIPC_GROUP_RETIRED))
         return -ENOENT;
@@ -41,9 +41,9 @@ int fipc_group_map(struct fipc_segment *segment, uint32_t group, struct fipc_gro
 
     if (rc != -ESTALE)
         return rc;
-    rc = fipc_segment_at(segment,
-                         (uint64_t)fipc_load_acquire(fipc_group_dir(segment, group)) * FIPC_PAGE,
-                         FIPC_PAGE, &unused);
+    rc = fipc_segment_at(
+        segment, (uint64_t)fipc_load_acquire(G2, fipc_group_dir(segment, group)) * FIPC_PAGE,
+        FIPC_PAGE, &unused);
     return rc < 0 ? rc : fipc_group_find(segment, group, out);
 }
 
@@ -136,14 +136,15 @@ static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t siz
             fipc_fetch_and_relaxed(&group->free_hint[word], ~(UINT64_C(1) << (index & 63)));
             /* step block-take. B1: acquires what the last owner wrote before it let go
              * (B2). */
-            if (!fipc_cas64_seqcst(&shm->owner, 0, segment->owner))
+            if (!fipc_cas64_seqcst(B1, &shm->owner, 0, segment->owner))
                 continue;
-            /* The group may have been retired between our look and the swap. */
-            if (index >= fipc_load_seqcst(&group->used)) {
-                fipc_store_release(&shm->owner, 0);
+            /* The group may have been retired between our look and the swap: U2, behind
+             * the swap, since the page became zeros after `used` did. */
+            if (index >= fipc_load_seqcst(U2, &group->used)) {
+                fipc_store_release(B2, &shm->owner, 0);
                 return -EAGAIN;
             }
-            fipc_store_release(&shm->ordinal, 0);
+            fipc_store_release(O1, &shm->ordinal, 0);
             fipc_fetch_add_relaxed(&class->free_blocks, -1);
             fipc_fetch_add_relaxed(&class->free_bytes,
                                    -(fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK));
@@ -179,7 +180,7 @@ static int take_free(struct fipc_segment *segment, uint32_t size_class, struct f
     }
     /* The count was wrong (somebody was killed in between): do not search again. Unless
      * it has moved: what was given back meanwhile must not be forgotten. */
-    (void)fipc_cas32_seqcst((uint32_t *)&class->free_blocks, (uint32_t)count, 0);
+    (void)fipc_cas32_relaxed((uint32_t *)&class->free_blocks, (uint32_t)count, 0);
     return -EAGAIN;
 }
 
@@ -229,8 +230,9 @@ static int add_group(struct fipc_segment *segment, uint32_t size_class, uint64_t
     state->pos = page + FIPC_PAGE;
     /* The space first: no two groups may ever share a page. Dying before the next
      * store leaves a number without a page, which is used again. */
-    fipc_side_publish(&segment->arena->state, state);      /* step group-space */
-    fipc_store_release(dir, (uint32_t)(page / FIPC_PAGE)); /* step group-dir */
+    fipc_side_publish(&segment->arena->state, state); /* step group-space */
+    /* step group-dir. G1, pairs with G2 in fipc_group_find(): the group is empty. */
+    fipc_store_release(G1, dir, (uint32_t)(page / FIPC_PAGE));
     fipc_store_relaxed(fipc_class_tail(segment, size_class), *number + 1);
     return 0;
 }
@@ -285,8 +287,9 @@ static int add_block(struct fipc_segment *segment, uint32_t size_class, uint64_t
     fipc_store_relaxed(&shm->owner, segment->owner);
     /* Space first: dying here wastes a range of the file that has no memory. */
     state.pos = place + (UINT64_C(1) << size_class);
-    fipc_side_publish(&arena->state, &state);    /* step block-space */
-    fipc_store_release(&group->used, index + 1); /* step block-used */
+    fipc_side_publish(&arena->state, &state); /* step block-space */
+    /* step block-used. U1, pairs with U2 in fipc_group_used(): the descriptor is whole. */
+    fipc_store_release(U1, &group->used, index + 1);
     *id = FIPC_BLOCK_ID(number, index);
     return 0;
 }
@@ -426,7 +429,7 @@ int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t
             goto err_release;
         populated = wanted;
     }
-    fipc_store_release(&shm->populated, populated | kind); /* step block-populated */
+    fipc_store_release(O1, &shm->populated, populated | kind); /* step block-populated */
     rc = fipc_block_map(segment, id, out);
     if (rc < 0)
         goto err_release;
@@ -475,13 +478,13 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
         populated = 0;
     }
     /* Without an ordinal before it is without a kind: nobody takes it for a record's. */
-    fipc_store_release(&shm->ordinal, 0);
-    fipc_store_release(&shm->populated, populated);
+    fipc_store_release(O1, &shm->ordinal, 0);
+    fipc_store_release(O1, &shm->populated, populated);
     /* step block-release. B2, release, pairs with B1: our last reads and writes of the
      * block are done. */
-    if (!fipc_cas64_seqcst(&shm->owner, segment->owner, 0))
+    if (!fipc_cas64_seqcst(B2, &shm->owner, segment->owner, 0))
         return; /* given back twice, by two threads */
-    fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+    fipc_fetch_or_relaxed(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
     fipc_fetch_add_relaxed(&class->free_blocks, 1);
     fipc_fetch_add_relaxed(&class->free_bytes, populated);
     fipc_store_relaxed(&class->group, FIPC_BLOCK_GROUP(block->id));

@@ -53,7 +53,7 @@ FIPC_ALWAYS_INLINE void fipc_arena_note_free(const struct fipc_segment *segment,
 
 /* The descriptors of a group that are in use. */
 FIPC_ALWAYS_INLINE uint32_t fipc_group_used(const struct fipc_group_shm *group) {
-    uint32_t used = fipc_load_acquire(&group->used);
+    uint32_t used = fipc_load_acquire(U2, &group->used);
 
     return used <= FIPC_GROUP_BLOCKS ? used : FIPC_GROUP_BLOCKS;
 }

@@ -21,7 +21,7 @@ static uint64_t get_base(const struct fipc_segment *segment, uint32_t channel) {
         if (fipc_group_find(segment, FIPC_BLOCK_GROUP(id), &group) < 0 ||
             FIPC_BLOCK_INDEX(id) >= FIPC_GROUP_BLOCKS)
             return 0; /* nothing is drained then: keeps, never frees, too much */
-        base = fipc_load_acquire(&group->block[FIPC_BLOCK_INDEX(id)].ordinal);
+        base = fipc_load_acquire(O2, &group->block[FIPC_BLOCK_INDEX(id)].ordinal);
         /* The same ring still: so its block was not given back in between. */
         if (fipc_side_read(get).ring == ring)
             return base;
@@ -57,12 +57,12 @@ static bool sweep_block(struct fipc_segment *segment, struct fipc_block_shm *shm
     uint32_t size_class = (uint32_t)(place & FIPC_BLOCK_LOW_MASK);
 
     for (;;) {
-        ordinal = fipc_load_acquire(&shm->ordinal);
+        ordinal = fipc_load_acquire(O2, &shm->ordinal); /* O2, before the positions */
         if (!is_queued(segment, fipc_block_kind(shm), ordinal))
             break;
         /* Still the same: not one that was taken back (fipc_arena_repair_put) before
          * write_pos passed it. */
-        if (fipc_load_acquire(&shm->ordinal) == ordinal)
+        if (fipc_load_acquire(O2, &shm->ordinal) == ordinal)
             return false;
     }
     /* It may have died between reserving memory and counting it, or between ceasing to
@@ -72,7 +72,7 @@ static bool sweep_block(struct fipc_segment *segment, struct fipc_block_shm *shm
         fipc_segment_fd_is_ours(segment) == 0)
         (void)fipc_os_punch(segment->fd, (place & ~FIPC_BLOCK_LOW_MASK) + populated,
                             (UINT64_C(1) << size_class) - populated);
-    return fipc_cas64_seqcst(&shm->owner, dead, 0); /* step sweep-free */
+    return fipc_cas64_seqcst(B2, &shm->owner, dead, 0); /* step sweep-free */
 }
 
 static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *group, uint64_t dead,
@@ -82,10 +82,10 @@ static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *gro
 
     for (uint32_t index = 0; index < used; index++) {
         struct fipc_block_shm *shm = &group->block[index];
-        uint64_t owner = fipc_load_acquire(&shm->owner);
+        uint64_t owner = fipc_load_acquire(H2, &shm->owner); /* H2, before the ordinal */
 
         if (owner == 0 || (owner == dead && sweep_block(segment, shm, dead))) {
-            fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+            fipc_fetch_or_relaxed(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
             if (!fipc_class_is_valid(size_class))
                 continue;
             recount->free_blocks[size_class - FIPC_CLASS_MIN]++;
@@ -134,12 +134,12 @@ void fipc_arena_repair_put(struct fipc_segment *segment, uint32_t channel) {
         for (uint32_t index = 0; index < fipc_group_used(group); index++) {
             struct fipc_block_shm *shm = &group->block[index];
             uint32_t kind = fipc_block_kind(shm);
-            uint64_t ordinal = fipc_load_acquire(&shm->ordinal);
+            uint64_t ordinal = fipc_load_acquire(O2, &shm->ordinal);
 
             if (kind >> 1 != channel)
                 continue;
             if (ordinal > write_pos || (ordinal == write_pos && !(kind & FIPC_BLOCK_KIND_RING)))
-                fipc_store_release(&shm->ordinal, 0); /* step repair-ordinal */
+                fipc_store_release(O1, &shm->ordinal, 0); /* step repair-ordinal */
         }
     }
 }
@@ -157,7 +157,7 @@ static void wipe_group(struct fipc_segment *segment, uint32_t number) {
     for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++)
         if (fipc_load_relaxed(&arena->tail[i]) == number + 1)
             fipc_store_relaxed(&arena->tail[i], 0);
-    fipc_store_release(dir, page | FIPC_GROUP_RETIRED); /* step retire-dir */
+    fipc_store_release(G1, dir, page | FIPC_GROUP_RETIRED); /* step retire-dir */
     if (page != 0 && fipc_segment_fd_is_ours(segment) == 0)
         (void)fipc_os_punch(segment->fd, (uint64_t)page * FIPC_PAGE, FIPC_PAGE);
     fipc_fetch_add_relaxed(&arena->groups_retired, 1);
@@ -177,7 +177,7 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
     if (!fipc_class_is_valid(size_class))
         return;
     for (; held < used; held++) {
-        if (!fipc_cas64_seqcst(&group->block[held].owner, 0, segment->owner))
+        if (!fipc_cas64_seqcst(B1, &group->block[held].owner, 0, segment->owner))
             break;
         if ((fipc_load_relaxed(&group->block[held].populated) & ~FIPC_BLOCK_LOW_MASK) != 0) {
             held++;
@@ -188,16 +188,16 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
         (fipc_load_relaxed(&group->block[held - 1].populated) & ~FIPC_BLOCK_LOW_MASK) == 0) {
         /* step retire-used: from here on nobody can take a block of it (take_from looks
          * at `used` after its swap). */
-        (void)fipc_exchange_seqcst(&group->used, 0);
+        (void)fipc_exchange32_seqcst(U1, &group->used, 0);
         fipc_fetch_add_relaxed(&fipc_class(segment, size_class)->free_blocks, -(int32_t)used);
         wipe_group(segment, number);
         return;
     }
     while (held > 0) {
         held--;
-        fipc_store_release(&group->block[held].owner, 0);
+        fipc_store_release(B2, &group->block[held].owner, 0);
         /* Who met it in our hands has cleared its bit. */
-        fipc_fetch_or_release(&group->free_hint[held >> 6], UINT64_C(1) << (held & 63));
+        fipc_fetch_or_relaxed(&group->free_hint[held >> 6], UINT64_C(1) << (held & 63));
     }
 }
 
@@ -236,17 +236,17 @@ static void trim_group(struct fipc_segment *segment, struct fipc_group_shm *grou
         if (fipc_arena_free_bytes(segment) <= FIPC_FREE_KEEP_BYTES)
             return;
         if ((fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK) == 0 ||
-            !fipc_cas64_seqcst(&shm->owner, 0, segment->owner))
+            !fipc_cas64_seqcst(B1, &shm->owner, 0, segment->owner))
             continue;
         populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
-        if (index < fipc_load_seqcst(&group->used) && populated != 0) {
+        if (index < fipc_load_seqcst(U2, &group->used) && populated != 0) {
             fipc_store_relaxed(&shm->populated, 0);
             (void)fipc_os_punch(segment->fd, fipc_load_relaxed(&shm->place) & ~FIPC_BLOCK_LOW_MASK,
                                 populated);
             fipc_fetch_add_relaxed(&fipc_class(segment, size_class)->free_bytes, -populated);
         }
-        fipc_store_release(&shm->owner, 0);
-        fipc_fetch_or_release(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+        fipc_store_release(B2, &shm->owner, 0);
+        fipc_fetch_or_relaxed(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
     }
 }
 
@@ -320,14 +320,14 @@ int fipc_arena_check(struct fipc_segment *segment, struct fipc_arena_census *cen
         for (uint32_t index = 0; index < fipc_group_used(group); index++) {
             struct fipc_block_shm *shm = &group->block[index];
             struct fipc_block block;
-            uint64_t owner = fipc_load_acquire(&shm->owner);
+            uint64_t owner = fipc_load_acquire(H2, &shm->owner);
             bool queued;
 
             rc = fipc_block_map(segment, FIPC_BLOCK_ID(number, index), &block);
             if (rc < 0)
                 return rc;
             queued = owner != 0 &&
-                     is_queued(segment, fipc_block_kind(shm), fipc_load_acquire(&shm->ordinal));
+                     is_queued(segment, fipc_block_kind(shm), fipc_load_acquire(O2, &shm->ordinal));
             census->blocks++;
             if (owner == 0) {
                 census->free++;

@@ -39,7 +39,7 @@ int fipc_channel_enter_slow(struct fipc_channel *channel) {
         slot = &channel->segment->slots[channel->segment->slot];
         channel->taken = &slot->taken[channel->index];
         channel->given = &slot->given[channel->index];
-        fipc_store_release(&channel->token, channel->segment->fork_token);
+        fipc_store_release(V1, &channel->token, channel->segment->fork_token);
     }
     fipc_process_unlock();
     return 0;
@@ -200,7 +200,7 @@ static void write_link(struct fipc_channel *channel, struct fipc_put *put,
     state->pos += fipc_record_bytes(8);
     state->ring = ref;
     /* step put-link-ordinal: above write_pos until the publish, so still ours. */
-    fipc_store_release(&put->spare_ring->shm->ordinal, state->pos);
+    fipc_store_release(O1, &put->spare_ring->shm->ordinal, state->pos);
     ring->ref = ref;
     ring->data = put->spare_ring->data;
     ring->base_pos = state->pos;
@@ -211,14 +211,14 @@ static void write_link(struct fipc_channel *channel, struct fipc_put *put,
 static uint64_t queued_bytes(const struct fipc_channel *channel) {
     const struct fipc_channel_shm *shm = channel->shm;
     uint64_t put_bytes =
-        fipc_load_acquire(&shm->put_bytes.bytes[fipc_load_relaxed(&shm->put.gen) & 1]);
+        fipc_load_acquire(P2, &shm->put_bytes.bytes[fipc_load_relaxed(&shm->put.gen) & 1]);
     uint64_t got_bytes;
     uint32_t gen;
 
     do {
-        gen = fipc_load_acquire(&shm->get.gen);
-        got_bytes = fipc_load_acquire(&shm->get_bytes.bytes[gen & 1]);
-    } while (fipc_load_acquire(&shm->get.gen) != gen);
+        gen = fipc_load_acquire(A1, &shm->get.gen);
+        got_bytes = fipc_load_acquire(P2, &shm->get_bytes.bytes[gen & 1]);
+    } while (fipc_load_acquire(A1, &shm->get.gen) != gen);
     return put_bytes - got_bytes;
 }
 
@@ -304,7 +304,7 @@ FIPC_ALWAYS_INLINE void write_record(struct fipc_channel *channel, const struct 
     if (fipc_unlikely(put->block_count != 0)) {
         for (uint32_t i = 0; i < put->block_count; i++)
             /* step put-ordinal: above write_pos until the publish, so still ours. */
-            fipc_store_release(&put->blocks[i].shm->ordinal, pos);
+            fipc_store_release(O1, &put->blocks[i].shm->ordinal, pos);
         fipc_fetch_add_relaxed(&channel->shm->block_bytes_put, put->bytes - put->data_bytes);
     }
 }
@@ -321,7 +321,7 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
     int rc;
 
     /* Acquire: what the turn's last owner knew of the ring. */
-    if (fipc_unlikely(fipc_load_acquire(&shm->send_turn) != put->turn))
+    if (fipc_unlikely(fipc_load_acquire(T2, &shm->send_turn) != put->turn))
         return -EBUSY;
     if (put->items != 0 && !limits_allow(channel, put, state.count))
         return is_shut(shm) ? -ESHUTDOWN : -EAGAIN;
@@ -386,7 +386,7 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
     if (fipc_unlikely(channel->max_bytes != UINT64_MAX)) {
         uint32_t gen = fipc_load_relaxed(&shm->put.gen);
 
-        fipc_store_release(&shm->put_bytes.bytes[(gen + 1) & 1],
+        fipc_store_release(P1, &shm->put_bytes.bytes[(gen + 1) & 1],
                            fipc_load_relaxed(&shm->put_bytes.bytes[gen & 1]) + put->bytes);
     }
     if (!FASTIPC_BREAK_PUBLISH_FIRST)
@@ -437,14 +437,14 @@ void fipc_channel_depth(const struct fipc_channel *channel, uint64_t *items, uin
 
     /* Both at one moment: neither moved while both were read. */
     do {
-        put_gen = fipc_load_acquire(&shm->put.gen);
-        get_gen = fipc_load_acquire(&shm->get.gen);
+        put_gen = fipc_load_acquire(A1, &shm->put.gen);
+        get_gen = fipc_load_acquire(A1, &shm->get.gen);
         put = fipc_side_read(&shm->put);
         get = fipc_side_read(&shm->get);
-        *bytes = fipc_load_acquire(&shm->put_bytes.bytes[put_gen & 1]) -
-                 fipc_load_acquire(&shm->get_bytes.bytes[get_gen & 1]);
-    } while (fipc_load_acquire(&shm->put.gen) != put_gen ||
-             fipc_load_acquire(&shm->get.gen) != get_gen);
+        *bytes = fipc_load_acquire(P2, &shm->put_bytes.bytes[put_gen & 1]) -
+                 fipc_load_acquire(P2, &shm->get_bytes.bytes[get_gen & 1]);
+    } while (fipc_load_acquire(A1, &shm->put.gen) != put_gen ||
+             fipc_load_acquire(A1, &shm->get.gen) != get_gen);
     *items = put.count - get.count;
 }
 
@@ -457,7 +457,7 @@ int fipc_channel_arm(struct fipc_channel *channel, int ring_fd, int64_t deadline
     if (rc < 0)
         return rc;
     shm = channel->shm;
-    if (fipc_load_acquire(&shm->put.flags) & FIPC_SIDE_ARMED)
+    if (fipc_load_acquire(D2, &shm->put.flags) & FIPC_SIDE_ARMED)
         return 0;
     rc = fipc_channel_lock_put(channel, deadline_ns);
     if (rc < 0)
@@ -469,8 +469,9 @@ int fipc_channel_arm(struct fipc_channel *channel, int ring_fd, int64_t deadline
             fipc_store_relaxed(&shm->token, 1); /* step arm-token */
     }
     if (rc == 0)
-        fipc_store_release(&shm->put.flags, fipc_load_relaxed(&shm->put.flags) |
-                                                FIPC_SIDE_ARMED); /* step arm-armed */
+        fipc_store_release(D1, &shm->put.flags,
+                           fipc_load_relaxed(&shm->put.flags) |
+                               FIPC_SIDE_ARMED); /* step arm-armed */
     fipc_lock_release(&shm->put.lock);
     return rc;
 }
@@ -487,8 +488,8 @@ int fipc_channel_disarm_if_empty(struct fipc_channel *channel, int64_t deadline_
         rc = bell_is_ours(channel, channel->bell_read_fd);
         if (rc == 0) {
             /* step drain-token: first the word; dying in between leaves a byte too
-             * many, never one too few. */
-            fipc_store_release(&shm->token, 0);
+             * many, never one too few. Relaxed: under the lock. */
+            fipc_store_relaxed(&shm->token, 0);
             rc = fipc_os_drain(channel->bell_read_fd);
             rc = rc > 0 ? 0 : rc;
         }

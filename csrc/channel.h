@@ -127,8 +127,8 @@ void fipc_channel_init(struct fipc_channel *channel, struct fipc_segment *segmen
  * operation calls it first. Errors: see fipc_segment_enter(). */
 FIPC_MUST_USE int fipc_channel_enter_slow(struct fipc_channel *channel);
 FIPC_ALWAYS_INLINE int fipc_channel_enter(struct fipc_channel *channel) {
-    /* Acquire: with the token come the caches that another thread renewed. */
-    return fipc_token_is_current(fipc_load_acquire(&channel->token))
+    /* V2, pairs with V1 in fipc_channel_enter_slow(): with the token come the caches that another thread renewed. */
+    return fipc_token_is_current(fipc_load_acquire(V2, &channel->token))
                ? 0
                : fipc_channel_enter_slow(channel);
 }
@@ -232,8 +232,8 @@ FIPC_MUST_USE int fipc_channel_shut_get(struct fipc_channel *channel, int64_t de
 FIPC_MUST_USE int fipc_channel_discard(struct fipc_channel *channel, int64_t deadline_ns);
 /* Is the put side shut, or the get side? With true, what was published before is seen. */
 FIPC_ALWAYS_INLINE bool fipc_side_is_shut(const struct fipc_side_shm *side) {
-    /* D1: see fipc_channel_shut_put(). */
-    return (fipc_load_seqcst(&side->flags) & FIPC_SIDE_SHUT) != 0;
+    /* D2, pairs with D1 in set_shut(). */
+    return (fipc_load_seqcst(D2, &side->flags) & FIPC_SIDE_SHUT) != 0;
 }
 
 /* True when nothing was queued at some moment of the call. No lock. */

@@ -67,7 +67,7 @@ uint64_t fipc_run_write(const struct fipc_run *run, uint8_t *at, uint64_t pos) {
                 message_bytes - (header.length - refs * sizeof(struct fipc_block_ref_shm));
         while (refs-- > 0)
             /* step put-ordinal, as in channel.c: above write_pos until the publish. */
-            fipc_store_release(&run->blocks[block++].shm->ordinal, pos + off);
+            fipc_store_release(O1, &run->blocks[block++].shm->ordinal, pos + off);
         off += fipc_record_bytes(header.length);
     }
     return block_bytes;

@@ -30,7 +30,7 @@ static int count_record(struct fipc_channel *channel, uint64_t pos,
         rc = fipc_block_map(channel->segment, ref.block, &block);
         if (rc < 0)
             return rc;
-        if (ref.refs != refs || fipc_load_acquire(&block.shm->ordinal) != pos)
+        if (ref.refs != refs || fipc_load_acquire(O2, &block.shm->ordinal) != pos)
             return -EBADMSG;
         census->blocks++;
     }

@@ -44,8 +44,8 @@ FIPC_ALWAYS_INLINE int fipc_channel_put_fast(struct fipc_channel *channel, const
 
     if (fipc_unlikely(fipc_lock_try(channel->segment, &shm->put.lock) < 0))
         return -EAGAIN;
-    /* Acquire, and first: who has the turn uses the view of the ring without the lock. */
-    if (fipc_unlikely(fipc_load_acquire(&shm->send_turn) != 0))
+    /* T2, pairs with T1, and first: who has the turn uses the view of the ring without the lock. */
+    if (fipc_unlikely(fipc_load_acquire(T2, &shm->send_turn) != 0))
         goto unlock;
     state = fipc_side_current(&shm->put);
     off = (state.pos - ring->base_pos) & (ring->size - 1);

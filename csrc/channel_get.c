@@ -121,8 +121,9 @@ int fipc_channel_own_refs(struct fipc_channel *channel, const struct fipc_got *g
         memcpy(&ref, (const uint8_t *)got->buffer + i * sizeof(ref), sizeof(ref));
         if (fipc_block_find(channel->segment, ref.block, &block) < 0)
             return -EBADMSG;
-        /* step get-owner: the queue's all the same until the publish moves read_pos. */
-        fipc_store_release(&block.shm->owner, channel->segment->owner);
+        /* step get-owner: the queue's all the same until the publish moves read_pos. H1, pairs
+         * with H2 in sweep_group(): who sees the word sees positions as new as ours. */
+        fipc_store_release(H1, &block.shm->owner, channel->segment->owner);
     }
     return 0;
 }
@@ -150,7 +151,7 @@ int fipc_channel_hold_drained(struct fipc_channel *channel, uint64_t old_ref,
         return rc;
     }
     /* step get-ring-owner: the queue's all the same until the publish. */
-    fipc_store_release(&drained->shm->owner, channel->segment->owner);
+    fipc_store_release(H1, &drained->shm->owner, channel->segment->owner);
     return 0;
 }
 
@@ -220,7 +221,7 @@ FIPC_ALWAYS_INLINE int get_locked(struct fipc_channel *channel, struct fipc_got 
     if (fipc_unlikely(channel->max_bytes != UINT64_MAX)) {
         uint32_t gen = fipc_load_relaxed(&shm->get.gen);
 
-        fipc_store_release(&shm->get_bytes.bytes[(gen + 1) & 1],
+        fipc_store_release(P1, &shm->get_bytes.bytes[(gen + 1) & 1],
                            fipc_load_relaxed(&shm->get_bytes.bytes[gen & 1]) +
                                (many != NULL ? many->size_bytes : got->size_bytes));
     }

@@ -5,10 +5,11 @@
 #include "channel.h"
 #include "record.h"
 
-/* Under the side's lock. D1, pairs with fipc_side_is_shut() behind a sleeper's mark: the
+/* Under the side's lock. D1, pairs with D2 in fipc_side_is_shut() behind a sleeper's mark: the
  * sleeper sees the flag, or who shuts sees the mark. Release: what was published before. */
 static void set_shut(struct fipc_side_shm *side) {
-    (void)fipc_exchange_seqcst(&side->flags, fipc_load_relaxed(&side->flags) | FIPC_SIDE_SHUT);
+    (void)fipc_exchange32_seqcst(D1, &side->flags,
+                                 fipc_load_relaxed(&side->flags) | FIPC_SIDE_SHUT);
 }
 
 int fipc_channel_shut_put(struct fipc_channel *channel, int64_t deadline_ns) {
@@ -83,7 +84,7 @@ static int own_blocks(struct fipc_channel *channel, const uint8_t *payload, uint
     }
     for (uint32_t i = 0; i < refs; i++)
         /* step get-owner: the queue's all the same until the publish. */
-        fipc_store_release(&discarded->block[i].shm->owner, channel->segment->owner);
+        fipc_store_release(H1, &discarded->block[i].shm->owner, channel->segment->owner);
     fipc_fetch_add_relaxed(&channel->shm->block_bytes_got, bytes);
     discarded->block_count = refs;
     return 0;

@@ -106,7 +106,7 @@ int fipc_channel_commit(struct fipc_channel *channel, const struct fipc_room *ro
     /* step turn-end: dying before it leaves the turn of a dead owner behind a message
      * that is whole; who takes it over abandons nothing. */
     if (rc == 0 && turn_ends)
-        fipc_store_release(&channel->shm->send_turn, 0);
+        fipc_store_release(T1, &channel->shm->send_turn, 0);
     fipc_lock_release(&channel->shm->put.lock);
     return rc;
 }

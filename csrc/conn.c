@@ -101,7 +101,7 @@ static int take_end(struct fipc_conn *conn, uint32_t end, int read_fd, int write
         return -EINVAL;
     if (write_fd >= 0 && fipc_side_read(&conn->out.shm->put).ring == 0)
         return -EINVAL;
-    conn->seen_close_epoch = fipc_load_acquire(&conn->out.shm->close_epoch);
+    conn->seen_close_epoch = fipc_load_acquire(N2, &conn->out.shm->close_epoch);
     return 0;
 }
 
@@ -197,9 +197,9 @@ static struct fipc_channel_shm *channel_at(struct fipc_conn *conn, uint32_t inde
 void fipc_conn_shut(struct fipc_conn *conn) {
     struct fipc_channel_shm *in, *out;
 
-    /* S1, pairs with the sleepers' look at it after they marked themselves; one who
+    /* S1, pairs with S2, the sleepers' look at it after they marked themselves; one who
      * sleeps all the same looks again after his slice. */
-    (void)fipc_exchange_seqcst(&conn->shut, 1);
+    (void)fipc_exchange32_seqcst(S1, &conn->shut, 1);
     /* Behind the lock: who has not mapped it by now will find `shut` before he sleeps. */
     fipc_process_lock();
     in = channel_at(conn, conn->in.index);
@@ -227,9 +227,9 @@ static void tell_senders(struct fipc_conn *conn) {
     if (!fipc_segment_was_entered(&conn->segment) || fipc_segment_map(&conn->segment) < 0)
         return;
     in = channel_at(conn, conn->in.index);
-    /* step close-epoch: the descriptor first, since who sees the new epoch looks for
+    /* step close-epoch. N1, pairs with N2 in look_for_reader(): the descriptor first, since who sees the new epoch looks for
      * readers, and must not find us. */
-    (void)fipc_fetch_add_seqcst(&in->close_epoch, 1);
+    (void)fipc_fetch_add_seqcst(N1, &in->close_epoch, 1);
     fipc_sleepers_wake_all(&in->get.sleepers);
 }
 
@@ -263,7 +263,7 @@ int fipc_conn_enter_slow(struct fipc_conn *conn) {
         fipc_store_relaxed(&conn->recv_thread, 0);
         free(conn->kept);
         conn->kept = NULL;
-        fipc_store_release(&conn->token, conn->segment.fork_token);
+        fipc_store_release(V1, &conn->token, conn->segment.fork_token);
     }
     fipc_process_unlock();
     return 0;
@@ -298,9 +298,9 @@ int fipc_turn_wait(struct fipc_conn *conn, uint64_t *turn, uint64_t seen, uint32
     uint32_t mark = fipc_sleepers_mark(sleepers);
     int rc;
 
-    if (fipc_load_seqcst(turn) != seen)
+    if (fipc_load_seqcst(T2, turn) != seen)
         return 0;
-    if (fipc_load_seqcst(&conn->shut) != 0)
+    if (fipc_load_seqcst(S2, &conn->shut) != 0)
         return -EBADF;
     rc = fipc_sleepers_wait(
         sleepers, mark,
@@ -316,7 +316,9 @@ int fipc_turn_wait(struct fipc_conn *conn, uint64_t *turn, uint64_t seen, uint32
 }
 
 void fipc_turn_release(uint64_t *turn, uint64_t owner, uint32_t *sleepers) {
-    if (fipc_cas64_seqcst(turn, owner, 0)) /* step turn-release */
+    /* step turn-release. T1, pairs with T2: what we did without the lock is done, and
+     * (as W1) who waits sees the turn free or is seen asleep. */
+    if (fipc_cas64_seqcst(T1, turn, owner, 0))
         fipc_sleepers_wake(sleepers);
 }
 
@@ -347,7 +349,7 @@ int fipc_conn_fileno(struct fipc_conn *conn, int64_t deadline_ns) {
         rc = fipc_pipe_fd_is_ours(conn->read_fd, conn->read_inode);
     if (rc < 0)
         return rc;
-    if (fipc_load_acquire(&conn->in.shm->put.flags) & FIPC_SIDE_ARMED)
+    if (fipc_load_acquire(D2, &conn->in.shm->put.flags) & FIPC_SIDE_ARMED)
         return conn->read_fd;
     bell_fd = fipc_os_reopen(conn->read_fd, O_WRONLY | O_NONBLOCK);
     if (bell_fd < 0)

@@ -15,7 +15,8 @@ FIPC_ALWAYS_INLINE int fipc_conn_enter(struct fipc_conn *conn, struct fipc_chann
     rc = fipc_channel_enter(channel);
     if (fipc_unlikely(rc < 0))
         return rc;
-    return fipc_token_is_current(fipc_load_acquire(&conn->token)) ? 0 : fipc_conn_enter_slow(conn);
+    return fipc_token_is_current(fipc_load_acquire(V2, &conn->token)) ? 0
+                                                                      : fipc_conn_enter_slow(conn);
 }
 
 /* This thread, among those of the process; never 0. */

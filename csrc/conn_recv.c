@@ -91,10 +91,11 @@ static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_re
     struct fipc_channel_shm *shm = conn->in.shm;
     uint64_t owner = conn->segment.owner;
 
-    *turn = fipc_load_acquire(&shm->recv_turn);
+    *turn = fipc_load_acquire(T2, &shm->recv_turn);
     if (fipc_unlikely(*turn != 0)) {
         /* K2, pairs with K1: what was kept is whole. */
-        if (*turn == owner && fipc_load_acquire(&conn->recv_thread) == 0 && conn->kept != NULL) {
+        if (*turn == owner && fipc_load_acquire(K2, &conn->recv_thread) == 0 &&
+            conn->kept != NULL) {
             if (buffer == NULL)
                 return fipc_channel_is_empty(&conn->in) ? -EAGAIN : 0;
             state->kept = conn->kept;
@@ -112,7 +113,7 @@ static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_re
         if (*turn != state->dead_turn)
             return -EBUSY;
         /* step turn-take-over: what its owner left of its message is skipped below. */
-        fipc_store_release(&shm->recv_turn, 0);
+        fipc_store_release(T1, &shm->recv_turn, 0);
         state->dead_turn = 0;
     }
     for (;;) {
@@ -146,7 +147,7 @@ static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_re
             state->tag = header.tag;
             state->owner = owner;
             fipc_store_relaxed(&conn->recv_thread, fipc_conn_thread());
-            fipc_store_release(&shm->recv_turn, owner); /* step recv-turn-take */
+            fipc_store_release(T1, &shm->recv_turn, owner); /* step recv-turn-take */
             return 0;
         case FIPC_RECORD_MIDDLE:
         case FIPC_RECORD_LAST:
@@ -201,7 +202,7 @@ static int try_recv_once(struct fipc_conn *conn, void *buffer, uint64_t *size, u
         return -EBUSY;
     taken.read_pos = 0;
     taken.drained.shm = NULL;
-    if (fipc_likely(fipc_load_acquire(&conn->in.shm->recv_turn) == 0)) {
+    if (fipc_likely(fipc_load_acquire(T2, &conn->in.shm->recv_turn) == 0)) {
         rc = fipc_channel_get_fast(&conn->in, FIPC_RECORD_INLINE, buffer, FIPC_INLINE_MAX, &header,
                                    &read_pos);
         if (fipc_likely(rc == 0)) {
@@ -230,7 +231,7 @@ static __attribute__((noinline)) int try_recv_again(struct fipc_conn *conn, void
     /* After a run of messages fipc_conn_recv_begin() makes a pause instead. */
     if (fipc_load_relaxed(&conn->recv_run) >= FIPC_RUN_LEAST)
         return -EAGAIN;
-    seen = fipc_load_acquire(&put->gen);
+    seen = fipc_load_acquire(A1, &put->gen);
     if (fipc_channel_is_empty(&conn->in) && !fipc_spin_glance(&conn->recv_spin, &put->gen, seen))
         return -EAGAIN;
     return try_recv_once(conn, buffer, size, tag);
@@ -268,7 +269,7 @@ static int silence(struct fipc_conn *conn, struct fipc_conn_recv *state, int64_t
     int rc;
 
     fipc_store_relaxed(&conn->rang, 0);
-    if (fipc_load_acquire(&conn->in.shm->put.flags) & FIPC_SIDE_ARMED) {
+    if (fipc_load_acquire(D2, &conn->in.shm->put.flags) & FIPC_SIDE_ARMED) {
         rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + DISARM_NS);
         if (rc == -ETIMEDOUT && fipc_os_now_ns() < deadline_ns)
             rc = -EINTR;
@@ -300,7 +301,7 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
         if (state->owner == 0)
             return -EINTR;
     }
-    if (fipc_load_seqcst(&conn->shut) != 0)
+    if (fipc_load_seqcst(S2, &conn->shut) != 0)
         return -EBADF;
     rc = fipc_pipe_fd_is_ours(conn->read_fd, conn->read_inode);
     if (rc == 0 && fipc_load_relaxed(&conn->rang) != 0)
@@ -371,7 +372,7 @@ int fipc_conn_recv_begin(struct fipc_conn *conn, void *small_buffer, int64_t dea
     if (deadline_ns > 0)
         fipc_spin_lull(&conn->recv_run);
     while (rc == 0) {
-        uint32_t seen = fipc_load_acquire(&conn->in.shm->put.gen);
+        uint32_t seen = fipc_load_acquire(A1, &conn->in.shm->put.gen);
         uint64_t turn = 0;
 
         rc = look_once(conn, small_buffer, state, &turn, lock_deadline_ns);
@@ -391,7 +392,7 @@ int fipc_conn_recv_begin(struct fipc_conn *conn, void *small_buffer, int64_t dea
 
 /* In the middle of a message and nothing there: is more to come? 0, wait; -ECANCELED. */
 static int ask_for_sender(struct fipc_conn *conn, bool ask_kernel) {
-    uint64_t turn = fipc_load_acquire(&conn->in.shm->send_turn);
+    uint64_t turn = fipc_load_acquire(T2, &conn->in.shm->send_turn);
     int rc = 1;
 
     if (turn != 0 && ask_kernel)
@@ -436,7 +437,7 @@ static int take_fragment(struct fipc_conn *conn, const struct fipc_side_copy_shm
     if (rc == 0 && header->kind == FIPC_RECORD_LAST) {
         /* step recv-turn-end: dying before it leaves a dead owner's turn and no rest. */
         fipc_store_relaxed(&conn->recv_thread, 0);
-        fipc_store_release(&conn->in.shm->recv_turn, 0);
+        fipc_store_release(T1, &conn->in.shm->recv_turn, 0);
         state->owner = 0;
     }
     fipc_lock_release(&conn->in.shm->get.lock);
@@ -503,7 +504,7 @@ int fipc_conn_recv_into(struct fipc_conn *conn, void *buffer, int64_t deadline_n
         state->kept = NULL;
     }
     while (rc == 0) {
-        uint32_t seen = fipc_load_acquire(&conn->in.shm->put.gen);
+        uint32_t seen = fipc_load_acquire(A1, &conn->in.shm->put.gen);
 
         rc = recv_step(conn, buffer, lock_deadline_ns, state);
         if (rc == 0 && state->owner == 0) {
@@ -546,7 +547,7 @@ int fipc_conn_recv_keep(struct fipc_conn *conn, const void *buffer, struct fipc_
     state->kept = NULL;
     state->owner = 0;
     /* K1, release, pairs with K2 in look_locked(): from here on it is anybody's. */
-    fipc_store_release(&conn->recv_thread, 0);
+    fipc_store_release(K1, &conn->recv_thread, 0);
     fipc_sleepers_wake(&conn->in.shm->recv_turn_sleepers);
     return 0;
 }
@@ -575,7 +576,7 @@ int fipc_conn_poll(struct fipc_conn *conn, int64_t deadline_ns, struct fipc_conn
     int rc = fipc_conn_enter(conn, &conn->in);
 
     while (rc == 0) {
-        uint32_t seen = fipc_load_acquire(&conn->in.shm->put.gen);
+        uint32_t seen = fipc_load_acquire(A1, &conn->in.shm->put.gen);
         int64_t lock_deadline_ns = fipc_os_now_ns() + POLL_LOCK_NS;
         uint64_t turn = 0;
 

@@ -48,7 +48,7 @@ static int look_again(struct fipc_conn *conn, uint32_t epoch, uint64_t now_ticks
 
 /* 0, or -EPIPE when all receiving ends are gone. */
 FIPC_ALWAYS_INLINE int look_for_reader(struct fipc_conn *conn) {
-    uint32_t epoch = fipc_load_acquire(&conn->out.shm->close_epoch);
+    uint32_t epoch = fipc_load_acquire(N2, &conn->out.shm->close_epoch);
     uint64_t now_ticks = fipc_ticks();
 
     /* Unsigned: a counter that was set back asks for a look. */
@@ -152,9 +152,9 @@ static int wait_for_room(struct fipc_conn *conn, uint32_t seen, struct fipc_conn
         return -EINTR;
     }
     mark = fipc_sleepers_mark(&get->sleepers);
-    if (fipc_load_seqcst(&get->gen) != seen)
+    if (fipc_load_seqcst(W2, &get->gen) != seen)
         return 0;
-    if (fipc_load_seqcst(&conn->shut) != 0)
+    if (fipc_load_seqcst(S2, &conn->shut) != 0)
         return -EBADF;
     fipc_fetch_add_relaxed(putters, 1);
     rc = fipc_sleepers_wait(
@@ -180,7 +180,7 @@ static int take_turn(struct fipc_conn *conn, uint64_t dead, int64_t deadline_ns,
     turn = fipc_load_relaxed(&shm->send_turn);
     *taken = turn == 0 || turn == dead;
     if (*taken) {
-        fipc_store_release(&shm->send_turn, conn->segment.owner); /* step send-turn-take */
+        fipc_store_release(T1, &shm->send_turn, conn->segment.owner); /* step send-turn-take */
         fipc_store_relaxed(&conn->send_thread, fipc_conn_thread());
     }
     fipc_lock_release(&shm->put.lock);
@@ -216,7 +216,7 @@ static int wait_for_turn(struct fipc_conn *conn, struct fipc_conn_send *state, b
     struct fipc_channel_shm *shm = conn->out.shm;
 
     for (;;) {
-        uint64_t turn = fipc_load_acquire(&shm->send_turn), dead = 0;
+        uint64_t turn = fipc_load_acquire(T2, &shm->send_turn), dead = 0;
         bool taken;
         int rc;
 
@@ -452,7 +452,7 @@ int fipc_conn_send(struct fipc_conn *conn, const void *data, uint64_t size, uint
         state->fragments = true;
     while (!state->begun || state->sent < size) {
         /* Before the try: what moves after it shall not be slept over. */
-        uint32_t seen = fipc_load_acquire(&conn->out.shm->get.gen);
+        uint32_t seen = fipc_load_acquire(A1, &conn->out.shm->get.gen);
 
         rc = look_for_reader(conn);
         if (rc == 0)

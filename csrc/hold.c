@@ -39,9 +39,9 @@ static void share_before_fork(void) {
         if (hold->shared != NULL || !fipc_token_is_current(hold->fork_token))
             continue;
         shared = shared_slot_for(hold->segment);
-        /* step share-owner: alive under either word. */
+        /* step share-owner: alive under either word. H1, as in fipc_channel_own_refs(). */
         if (shared == NULL ||
-            !fipc_cas64_seqcst(&hold->block.shm->owner, hold->segment->owner, shared->owner)) {
+            !fipc_cas64_seqcst(H1, &hold->block.shm->owner, hold->segment->owner, shared->owner)) {
             /* Without a slot to spare: kept as long as this process lives. */
             hold->fork_token = 0;
             hold->segment->child_views = true;

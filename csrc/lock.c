@@ -20,7 +20,7 @@ static bool spin_for(const struct fipc_segment *segment, uint32_t *lock) {
     if (fipc_os_cpu_count() < 2)
         return false;
     for (int i = 0; i < SPIN_ROUNDS; i++) {
-        if (fipc_load_relaxed(lock) == 0 && fipc_cas32_seqcst(lock, 0, segment->lock_word))
+        if (fipc_load_relaxed(lock) == 0 && fipc_cas32_seqcst(L1, lock, 0, segment->lock_word))
             return true;
         fipc_pause();
     }
@@ -42,12 +42,13 @@ int fipc_lock_wait(const struct fipc_segment *segment, uint32_t *lock, int64_t d
         word = fipc_load_relaxed(lock);
         if ((word & ~FIPC_LOCK_WAITERS) == 0) {
             /* With the waiters bit: others may still sleep, our unlock wakes one. */
-            if (fipc_cas32_seqcst(lock, word, segment->lock_word | FIPC_LOCK_WAITERS))
+            if (fipc_cas32_seqcst(L1, lock, word, segment->lock_word | FIPC_LOCK_WAITERS))
                 return 0;
             continue;
         }
         if (!(word & FIPC_LOCK_WAITERS)) {
-            if (!fipc_cas32_seqcst(lock, word, word | FIPC_LOCK_WAITERS))
+            /* Relaxed: takes nothing, and the unlock finds it in the same word. */
+            if (!fipc_cas32_relaxed(lock, word, word | FIPC_LOCK_WAITERS))
                 continue;
             word |= FIPC_LOCK_WAITERS;
         }
@@ -70,7 +71,7 @@ int fipc_lock_wait(const struct fipc_segment *segment, uint32_t *lock, int64_t d
         if (rc == 0) {
             /* step lock-take-over: dead, so nobody else writes this word but another who
              * takes over. */
-            if (fipc_cas32_seqcst(lock, word, segment->lock_word | FIPC_LOCK_WAITERS))
+            if (fipc_cas32_seqcst(L1, lock, word, segment->lock_word | FIPC_LOCK_WAITERS))
                 return 1;
             continue;
         }

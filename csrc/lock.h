@@ -9,7 +9,7 @@
 /* Takes a free lock: 0, or -EBUSY. The segment must have been entered. */
 FIPC_ALWAYS_INLINE int fipc_lock_try(const struct fipc_segment *segment, uint32_t *lock) {
     /* L1, acquire, pairs with L2 in fipc_lock_release: what the last owner wrote. */
-    return fipc_likely(fipc_cas32_seqcst(lock, 0, segment->lock_word)) ? 0 : -EBUSY;
+    return fipc_likely(fipc_cas32_seqcst(L1, lock, 0, segment->lock_word)) ? 0 : -EBUSY;
 }
 
 /* Takes the lock, waiting until deadline_ns. 0: taken; 1: taken over from an owner
@@ -26,7 +26,7 @@ void fipc_lock_wake(uint32_t *lock);
 FIPC_ALWAYS_INLINE void fipc_lock_release(uint32_t *lock) {
     /* L2, release, pairs with L1; sequentially consistent because callers then ask
      * whether somebody sleeps (W1 in wait.h). step lock-release. */
-    uint32_t word = fipc_exchange_seqcst(lock, 0);
+    uint32_t word = fipc_exchange32_seqcst(L2, lock, 0);
 
     if (fipc_unlikely(word & FIPC_LOCK_WAITERS))
         fipc_lock_wake(lock);

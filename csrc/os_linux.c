@@ -429,7 +429,7 @@ uint32_t fipc_os_pid(void) { return (uint32_t)getpid(); }
 
 uint64_t *fipc_os_fork_token(void) {
     static uint64_t token; /* the page's address, or 0 */
-    uint64_t found = fipc_load_acquire(&token);
+    uint64_t found = fipc_load_acquire(I2, &token);
     void *mapped;
 
     if (fipc_likely(found != 0))
@@ -441,11 +441,11 @@ uint64_t *fipc_os_fork_token(void) {
         munmap(mapped, page_size());
         return NULL;
     }
-    /* Pairs with the acquire above: the page is wiped on fork before anybody
+    /* I1, pairs with I2 above: the page is wiped on fork before anybody
      * finds it. Of threads that come together the first one's page counts. */
-    if (!fipc_cas64_seqcst(&token, 0, (uint64_t)(uintptr_t)mapped)) {
+    if (!fipc_cas64_seqcst(I1, &token, 0, (uint64_t)(uintptr_t)mapped)) {
         munmap(mapped, page_size());
-        mapped = (void *)(uintptr_t)fipc_load_acquire(&token);
+        mapped = (void *)(uintptr_t)fipc_load_acquire(I2, &token);
     }
     return mapped;
 }

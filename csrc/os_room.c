@@ -457,9 +457,9 @@ static int ask_remembering(uint64_t *cache_state, uint64_t size, uint64_t *spare
     int rc;
 
     /* Nobody waits for the cache: who finds it busy (another thread, or the same
-     * one below a signal handler) finds the cgroups anew. The exchange's order
-     * makes the last owner's writes visible; its partner is the store below. */
-    if (state == CACHE_BUSY || !fipc_cas64_seqcst(cache_state, state, CACHE_BUSY))
+     * one below a signal handler) finds the cgroups anew. Q2, pairs with Q1
+     * below: the last owner's writes are visible. */
+    if (state == CACHE_BUSY || !fipc_cas64_seqcst(Q2, cache_state, state, CACHE_BUSY))
         return fipc_os_room_below("", size, spare, limit);
     if (state == CACHE_EMPTY)
         cache.membership = 0;
@@ -468,7 +468,7 @@ static int ask_remembering(uint64_t *cache_state, uint64_t size, uint64_t *spare
         cache.asked_ns = now_ns;
     }
     rc = ask_all("", &cache, size, spare, limit);
-    fipc_store_release(cache_state, CACHE_FILLED);
+    fipc_store_release(Q1, cache_state, CACHE_FILLED);
     return rc;
 }
 
@@ -483,7 +483,7 @@ int fipc_os_room_spare(uint64_t size, uint64_t *spare_bytes, const char **limit)
     /* Relaxed loads and stores: the grant is a number and guards no data. */
     grant = fipc_load_relaxed(&page[WORD_GRANT]);
     while (GRANT_UNTIL_MS(grant) > now_ms && GRANT_BYTES(grant) >= size) {
-        if (fipc_cas64_seqcst(&page[WORD_GRANT], grant, grant - size)) {
+        if (fipc_cas64_relaxed(&page[WORD_GRANT], grant, grant - size)) {
             *spare_bytes = FIPC_ROOM_AMPLE;
             return 0;
         }

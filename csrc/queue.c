@@ -117,7 +117,8 @@ void fipc_queue_close(struct fipc_queue *queue) {
 void fipc_queue_keep(struct fipc_queue *queue) { (void)fipc_fetch_add_relaxed(&queue->refs, 1); }
 
 void fipc_queue_drop(struct fipc_queue *queue) {
-    if (fipc_fetch_add_seqcst(&queue->refs, (uint32_t)-1) != 1)
+    /* Z1, pairs with itself: the last one sees what the others did. */
+    if (fipc_fetch_add_seqcst(Z1, &queue->refs, (uint32_t)-1) != 1)
         return;
     fipc_segment_close(&queue->segment);
     free(queue);
@@ -126,8 +127,8 @@ void fipc_queue_drop(struct fipc_queue *queue) {
 void fipc_queue_cancel(struct fipc_queue *queue) {
     struct fipc_channel_shm *shm = queue->channel.shm;
 
-    /* C1, pairs with the sleepers' look at it after they marked themselves. */
-    (void)fipc_exchange_seqcst(&queue->closing, 1);
+    /* C1, pairs with C2, the sleepers' look at it after they marked themselves. */
+    (void)fipc_exchange32_seqcst(C1, &queue->closing, 1);
     /* Wakes other processes' sleepers too; they look and sleep again. */
     fipc_sleepers_wake_all(&shm->put.sleepers);
     fipc_sleepers_wake_all(&shm->get.sleepers);
@@ -156,7 +157,7 @@ int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size
     struct fipc_channel *channel = &queue->channel;
     int rc = -EAGAIN;
 
-    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(&channel->token))))
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))))
         return -EBUSY;
     if (fipc_likely(channel->max_bytes == UINT64_MAX))
         rc = fipc_channel_put_fast(channel, data, size_bytes, FIPC_RECORD_INLINE, tag);
@@ -171,7 +172,8 @@ int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size
 static int wait_for_room(struct fipc_queue *queue, struct fipc_waiting *waiting,
                          int64_t deadline_ns) {
     struct fipc_side_shm *get = &queue->channel.shm->get;
-    uint32_t seen = fipc_load_seqcst(&get->gen), *putters = fipc_channel_putters(&queue->channel);
+    uint32_t seen = fipc_load_seqcst(A1, &get->gen),
+             *putters = fipc_channel_putters(&queue->channel);
     int64_t until_ns;
     int rc;
 
@@ -408,7 +410,7 @@ static __attribute__((noinline)) int try_get_again(struct fipc_queue *queue, str
     /* After a run of messages fipc_queue_get() makes a pause instead. */
     if (fipc_load_relaxed(&queue->get_run) >= FIPC_RUN_LEAST)
         return -EAGAIN;
-    seen = fipc_load_acquire(&put->gen);
+    seen = fipc_load_acquire(A1, &put->gen);
     if (fipc_channel_is_empty(channel) && !fipc_spin_glance(&queue->get_spin, &put->gen, seen))
         return -EAGAIN;
     return try_get_once(queue, got);
@@ -418,7 +420,7 @@ int fipc_queue_try_get(struct fipc_queue *queue, struct fipc_got *got) {
     struct fipc_channel *channel = &queue->channel;
     int rc;
 
-    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(&channel->token))))
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))))
         return -EBUSY;
     got->block_count = 0;
     rc = try_get_once(queue, got);
@@ -436,7 +438,8 @@ int fipc_queue_try_get(struct fipc_queue *queue, struct fipc_got *got) {
 static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
                          int64_t deadline_ns) {
     struct fipc_side_shm *put = &queue->channel.shm->put;
-    uint32_t seen = fipc_load_seqcst(&put->gen), *getters = fipc_channel_getters(&queue->channel);
+    uint32_t seen = fipc_load_seqcst(A1, &put->gen),
+             *getters = fipc_channel_getters(&queue->channel);
     uint32_t mark;
     int64_t until_ns;
     int rc;
@@ -452,7 +455,7 @@ static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
     }
     mark = fipc_sleepers_mark(&put->sleepers);
     if (!fipc_channel_is_empty(&queue->channel) || fipc_side_is_shut(put) ||
-        fipc_load_seqcst(&queue->closing))
+        fipc_load_seqcst(C2, &queue->closing))
         return 0;
     until_ns = fipc_waiting_until(waiting, deadline_ns, fipc_arena_trim_is_due(&queue->segment));
     fipc_fetch_add_relaxed(getters, 1);
@@ -536,7 +539,7 @@ void fipc_queue_release(struct fipc_queue *queue, struct fipc_got *got) {
 /* ---- tasks ---- */
 
 uint64_t fipc_queue_unfinished(const struct fipc_queue *queue) {
-    uint64_t done = fipc_load_seqcst(&queue->segment.header->done_count);
+    uint64_t done = fipc_load_seqcst(J2, &queue->segment.header->done_count);
     uint64_t tasks = fipc_queue_task_count(queue);
 
     /* Below: given up by a shutdown after it was marked as done. */
@@ -548,11 +551,11 @@ int fipc_queue_task_done(struct fipc_queue *queue) {
     uint64_t done;
 
     do {
-        done = fipc_load_seqcst(&header->done_count);
+        done = fipc_load_seqcst(J2, &header->done_count);
         if (done >= fipc_queue_task_count(queue))
             return -ERANGE;
-    } while (!fipc_cas64_seqcst(&header->done_count, done, done + 1));
-    /* step task-done is the swap above: dying before this costs join() its recheck
+    } while (!fipc_cas64_seqcst(J1, &header->done_count, done, done + 1));
+    /* J1, pairs with J2 in fipc_queue_unfinished(). step task-done is the swap above: dying before this costs join() its recheck
      * interval. Counted anew: a shutdown may have given up the rest. */
     if (fipc_queue_unfinished(queue) == 0)
         fipc_sleepers_wake_all(&header->done_sleepers);
@@ -576,7 +579,7 @@ int fipc_queue_join(struct fipc_queue *queue, int64_t deadline_ns, struct fipc_w
         if (!fipc_waiting_has_looked(waiting))
             return -EINTR;
         mark = fipc_sleepers_mark(&header->done_sleepers);
-        if (fipc_queue_unfinished(queue) == 0 || fipc_load_seqcst(&queue->closing))
+        if (fipc_queue_unfinished(queue) == 0 || fipc_load_seqcst(C2, &queue->closing))
             continue;
         until_ns = fipc_waiting_until(waiting, deadline_ns, false);
         rc = fipc_sleepers_wait(&header->done_sleepers, mark, until_ns);

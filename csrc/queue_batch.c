@@ -191,7 +191,7 @@ int fipc_queue_try_put_many(struct fipc_queue *queue, struct fipc_batch *batch) 
     struct fipc_put put;
     int rc;
 
-    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(&channel->token))) ||
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))) ||
         batch->large_count != 0)
         return -EBUSY;
     if (batch->largest_bytes > channel->max_bytes)
@@ -221,7 +221,7 @@ int fipc_queue_try_get_many(struct fipc_queue *queue, struct fipc_many *many) {
     struct fipc_channel *channel = &queue->channel;
     int rc;
 
-    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(&channel->token))))
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))))
         return -EBUSY;
     rc = fipc_channel_get_many(channel, many, 0);
     if (fipc_likely(rc == 0))

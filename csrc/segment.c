@@ -47,7 +47,7 @@ static void prepare_fork(void) {
 
 static void renew_token(void) {
     /* F1, pairs with F2: the mutex is ready. */
-    fipc_store_release(fipc_fork_token_page, ++process_epoch);
+    fipc_store_release(F1, fipc_fork_token_page, ++process_epoch);
 }
 
 static void after_fork_in_child(void) {
@@ -67,12 +67,12 @@ static void process_start(void) {
 /* In a child whose fork ran no handlers (clone by hand): the mutex may be left locked
  * by a thread that exists only in the parent. One thread starts anew, others wait. */
 static void start_anew(void) {
-    if (fipc_cas64_seqcst(fipc_fork_token_page, 0, TOKEN_PENDING)) {
+    if (fipc_cas64_seqcst(F2, fipc_fork_token_page, 0, TOKEN_PENDING)) {
         process_mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
         process_depth = 0;
         renew_token();
     }
-    while (fipc_load_acquire(fipc_fork_token_page) == TOKEN_PENDING) /* F2 */
+    while (fipc_load_acquire(F2, fipc_fork_token_page) == TOKEN_PENDING) /* F2 */
         fipc_pause();
 }
 
@@ -80,7 +80,7 @@ void fipc_process_lock(void) {
     uint64_t token;
 
     (void)pthread_once(&process_once, process_start);
-    token = fipc_load_acquire(fipc_fork_token_page);
+    token = fipc_load_acquire(F2, fipc_fork_token_page);
     if (fipc_unlikely(token == 0 || token == TOKEN_PENDING))
         start_anew();
     lock_process();
@@ -114,7 +114,7 @@ int fipc_segment_peek(const struct fipc_segment *segment, uint64_t offset, uint6
     number = chunk_of(offset, &start, &chunk_size);
     if (fipc_unlikely(number >= FIPC_CHUNK_COUNT || offset - start + size > chunk_size))
         return -EBADMSG;
-    base = fipc_load_acquire(&segment->chunk[number]);
+    base = fipc_load_acquire(X2, &segment->chunk[number]);
     /* The length that we know may be old; then the slow path asks. Memory beyond
      * the file's end would be a SIGBUS. */
     if (fipc_unlikely(base == NULL || offset + size > fipc_load_relaxed(&segment->length)))
@@ -155,8 +155,8 @@ int fipc_segment_at(struct fipc_segment *segment, uint64_t offset, uint64_t size
     rc = refresh_length(segment);
     if (rc == 0 && segment->chunk[number] == NULL) {
         rc = fipc_os_map(segment->fd, start, chunk_size, &base);
-        if (rc == 0)
-            fipc_store_release(&segment->chunk[number], (uint8_t *)base);
+        if (rc == 0) /* X1, pairs with X2 in fipc_segment_peek() */
+            fipc_store_release(X1, &segment->chunk[number], (uint8_t *)base);
         else if (rc == -ENOMEM)
             fipc_set_limit_name("the address space (RLIMIT_AS)");
     }
@@ -185,7 +185,7 @@ static void set_places(struct fipc_segment *segment, uint8_t *base) {
     segment->header = (struct fipc_header_shm *)(base + FIPC_OFF_HEADER);
     segment->slots = (struct fipc_slot_shm *)(base + FIPC_OFF_SLOTS);
     segment->arena = (struct fipc_arena_shm *)(base + FIPC_OFF_ARENA);
-    fipc_store_release(&segment->chunk[0], base);
+    fipc_store_release(X1, &segment->chunk[0], base);
 }
 
 /* The first group: the channels' first rings. */
@@ -357,7 +357,7 @@ bool fipc_segment_was_entered(const struct fipc_segment *segment) {
 
 int fipc_segment_reserve_first(struct fipc_segment *segment) {
     struct fipc_group_shm *group = (struct fipc_group_shm *)(segment->chunk[0] + FIPC_OFF_GROUP0);
-    uint64_t rings = fipc_load_acquire(&group->used);
+    uint64_t rings = fipc_load_acquire(U2, &group->used);
 
     /* Nobody has entered, so these are as at birth. */
     if (rings < 1 || rings > 2)
@@ -383,7 +383,8 @@ int fipc_segment_open(struct fipc_segment *segment, int fd, uint32_t kind) {
     if (rc < 0)
         return rc;
     header = segment->header;
-    if (fipc_load_acquire(&header->magic) != FIPC_MAGIC || header->version != FIPC_FORMAT_VERSION ||
+    /* Relaxed: written in one piece before there was a second descriptor. */
+    if (fipc_load_relaxed(&header->magic) != FIPC_MAGIC || header->version != FIPC_FORMAT_VERSION ||
         header->kind != kind) {
         fipc_os_unmap(segment->chunk[0], UINT64_C(1) << FIPC_CHUNK0_LOG2);
         return -EINVAL;
@@ -433,7 +434,7 @@ int fipc_segment_enter(struct fipc_segment *segment) {
         if (rc == 0)
             rc = fipc_slots_claim(segment);
         if (rc == 0) {
-            fipc_store_release(&segment->fork_token, fipc_load_relaxed(fipc_fork_token_page));
+            fipc_store_release(V1, &segment->fork_token, fipc_load_relaxed(fipc_fork_token_page));
             rc = 1;
         }
     }

@@ -120,6 +120,21 @@ FIPC_ALWAYS_INLINE bool fipc_token_is_current(uint64_t token) {
  * processes are attached; -EBADF; -EMFILE; -ENOMEM; -ENOENT without /proc. */
 FIPC_MUST_USE int fipc_segment_enter(struct fipc_segment *segment);
 
+/* Handles of a mapped segment that travel to other processes: one is lent when it is pickled
+ * and claimed when it is unpickled. While some are not claimed, somebody keeps it open. */
+FIPC_ALWAYS_INLINE void fipc_segment_lend(struct fipc_segment *segment) {
+    (void)fipc_fetch_add_seqcst(Y1, &segment->header->lent, 1);
+}
+FIPC_ALWAYS_INLINE void fipc_segment_claim(struct fipc_segment *segment) {
+    /* Y1, pairs with Y2: who sees the claim sees that its sender has got it, and lets go. */
+    (void)fipc_fetch_add_seqcst(Y1, &segment->header->claimed, 1);
+}
+FIPC_ALWAYS_INLINE bool fipc_segment_is_lent(const struct fipc_segment *segment) {
+    uint32_t claimed = fipc_load_seqcst(Y2, &segment->header->claimed); /* Y2 */
+
+    return claimed < fipc_load_seqcst(Y2, &segment->header->lent);
+}
+
 /* The process-wide lock of slow paths (mapping, claiming); held for system calls,
  * never while a shared lock is held. Safe across fork. */
 void fipc_process_lock(void);

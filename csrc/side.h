@@ -24,26 +24,26 @@ FIPC_ALWAYS_INLINE void fipc_side_publish(struct fipc_side_shm *side,
 
     /* P1, pairs with P2: a reader that sees one of these also sees that gen has
      * moved on from the copy that it meant to read. */
-    fipc_store_release(&idle->pos, next->pos);
-    fipc_store_release(&idle->count, next->count);
-    fipc_store_release(&idle->ring, next->ring);
+    fipc_store_release(P1, &idle->pos, next->pos);
+    fipc_store_release(P1, &idle->count, next->count);
+    fipc_store_release(P1, &idle->ring, next->ring);
     /* R1, pairs with A1: record and copy are whole before gen names them. */
-    fipc_store_release(&side->gen, gen + 1 + FASTIPC_BREAK_ONE_COPY);
+    fipc_store_release(R1, &side->gen, gen + 1 + FASTIPC_BREAK_ONE_COPY);
 }
 
 /* The state in force at some moment of the call, without the lock. Loops only as
  * long as the owner publishes twice within one look. */
 FIPC_ALWAYS_INLINE struct fipc_side_copy_shm fipc_side_read(const struct fipc_side_shm *side) {
     struct fipc_side_copy_shm state;
-    uint32_t gen = fipc_load_acquire(&side->gen), again; /* A1, pairs with R1 */
+    uint32_t gen = fipc_load_acquire(A1, &side->gen), again; /* A1, pairs with R1 */
 
     for (;;) {
         const struct fipc_side_copy_shm *copy = &side->copy[gen & 1];
 
-        state.pos = fipc_load_acquire(&copy->pos); /* P2, pairs with P1 */
-        state.count = fipc_load_acquire(&copy->count);
-        state.ring = fipc_load_acquire(&copy->ring);
-        again = fipc_load_acquire(&side->gen);
+        state.pos = fipc_load_acquire(P2, &copy->pos); /* P2, pairs with P1 */
+        state.count = fipc_load_acquire(P2, &copy->count);
+        state.ring = fipc_load_acquire(P2, &copy->ring);
+        again = fipc_load_acquire(A1, &side->gen);
         if (fipc_likely(again == gen))
             return state;
         gen = again;
@@ -52,12 +52,12 @@ FIPC_ALWAYS_INLINE struct fipc_side_copy_shm fipc_side_read(const struct fipc_si
 
 /* Only the position, likewise. */
 FIPC_ALWAYS_INLINE uint64_t fipc_side_read_pos(const struct fipc_side_shm *side) {
-    uint32_t gen = fipc_load_acquire(&side->gen), again;
+    uint32_t gen = fipc_load_acquire(A1, &side->gen), again;
     uint64_t pos;
 
     for (;;) {
-        pos = fipc_load_acquire(&side->copy[gen & 1].pos);
-        again = fipc_load_acquire(&side->gen);
+        pos = fipc_load_acquire(P2, &side->copy[gen & 1].pos);
+        again = fipc_load_acquire(A1, &side->gen);
         if (fipc_likely(again == gen))
             return pos;
         gen = again;

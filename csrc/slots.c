@@ -33,7 +33,7 @@ static int reserve_slot(struct fipc_segment *segment, uint32_t slot) {
 static void raise_slot_high(struct fipc_segment *segment, uint32_t slot) {
     uint32_t high = fipc_load_relaxed(&segment->header->slot_high);
 
-    while (high < slot + 1 && !fipc_cas32_seqcst(&segment->header->slot_high, high, slot + 1))
+    while (high < slot + 1 && !fipc_cas32_seqcst(E1, &segment->header->slot_high, high, slot + 1))
         high = fipc_load_relaxed(&segment->header->slot_high);
 }
 
@@ -42,11 +42,11 @@ static void raise_slot_high(struct fipc_segment *segment, uint32_t slot) {
 static int sweep_slot(struct fipc_segment *segment, uint32_t slot) {
     struct fipc_slot_shm *shm = &segment->slots[slot];
 
-    fipc_store_release(&shm->state, FIPC_SLOT_DEAD); /* step sweep-mark */
+    fipc_store_release(E1, &shm->state, FIPC_SLOT_DEAD); /* step sweep-mark */
     if (fipc_load_relaxed(&shm->pid) != 0)
         /* step sweep-pid: for stats() only. */
         fipc_store_relaxed(&segment->header->last_dead_pid, fipc_load_relaxed(&shm->pid));
-    return fipc_arena_sweep(segment, slot, fipc_load_acquire(&shm->gen));
+    return fipc_arena_sweep(segment, slot, fipc_load_acquire(E2, &shm->gen));
 }
 
 /* For stats(): what the former owner did not return is lost as long as nobody says
@@ -89,7 +89,7 @@ static int claim_slot(struct fipc_segment *segment, bool inherited, struct claim
         if (rc < 0)
             goto out_close;
         /* step claim-lock: the slot is ours from here on; if we die, it is free again. */
-        gen = fipc_load_acquire(&shm->gen);
+        gen = fipc_load_acquire(E2, &shm->gen);
         if (fipc_load_relaxed(&shm->state) != FIPC_SLOT_FREE) {
             rc = sweep_slot(segment, slot); /* its last owner was killed */
             if (rc < 0)
@@ -101,8 +101,9 @@ static int claim_slot(struct fipc_segment *segment, bool inherited, struct claim
             goto out_close;
         raise_slot_high(segment, slot);
         start_counting(shm, inherited);
-        fipc_store_release(&shm->gen, gen);              /* step claim-gen */
-        fipc_store_release(&shm->state, FIPC_SLOT_USED); /* step claim-state */
+        /* E1, pairs with E2 in fipc_slots_is_alive(), which reads them in this order. */
+        fipc_store_release(E1, &shm->gen, gen);              /* step claim-gen */
+        fipc_store_release(E1, &shm->state, FIPC_SLOT_USED); /* step claim-state */
         claim->slot = slot;
         claim->gen = gen;
         rc = 0;
@@ -155,7 +156,7 @@ void fipc_slots_release(struct fipc_segment *segment) {
     if (segment->may_own && !segment->child_views)
         rc = fipc_arena_sweep(segment, segment->slot, segment->slot_gen);
     (void)rc; /* what cannot be mapped now stays as it is until the segment ends */
-    fipc_store_release(&shm->state, FIPC_SLOT_FREE); /* step slot-release */
+    fipc_store_release(E1, &shm->state, FIPC_SLOT_FREE); /* step slot-release */
     fipc_os_unmap(segment->slot_pin, FIPC_PAGE);
     segment->slot_pin = NULL;
     segment->fork_token = 0;
@@ -173,7 +174,8 @@ int fipc_slots_is_alive(const struct fipc_segment *segment, uint32_t slot, uint3
     /* The generation first: one that moved on means dead whatever the lock says;
      * one that has not moved, under a lock that is held, means alive, or that a new
      * owner is about to move it: asked again later. */
-    if (fipc_load_acquire(&shm->gen) != gen || fipc_load_acquire(&shm->state) != FIPC_SLOT_USED)
+    if (fipc_load_acquire(E2, &shm->gen) != gen ||
+        fipc_load_acquire(E2, &shm->state) != FIPC_SLOT_USED)
         return 0;
     rc = fipc_segment_fd_is_ours(segment);
     if (rc < 0)
@@ -188,7 +190,7 @@ int fipc_slots_lock_owner_is_alive(const struct fipc_segment *segment, uint32_t 
 
     if (slot >= FIPC_SLOT_COUNT || slot >= slot_high(segment))
         return -EBADMSG;
-    gen = fipc_load_acquire(&segment->slots[slot].gen);
+    gen = fipc_load_acquire(E2, &segment->slots[slot].gen);
     if ((gen & FIPC_LOCK_GEN_MASK) != gen_bits)
         return 0;
     return fipc_slots_is_alive(segment, slot, gen);
@@ -203,9 +205,9 @@ int fipc_slots_reap(struct fipc_segment *segment) {
     fipc_process_lock();
     for (uint32_t slot = 0; slot < high; slot++) {
         struct fipc_slot_shm *shm = &segment->slots[slot];
-        uint32_t gen = fipc_load_acquire(&shm->gen);
+        uint32_t gen = fipc_load_acquire(E2, &shm->gen);
 
-        if (fipc_load_acquire(&shm->state) == FIPC_SLOT_FREE)
+        if (fipc_load_acquire(E2, &shm->state) == FIPC_SLOT_FREE)
             continue;
         if (fipc_slots_is_alive(segment, slot, gen) != 0)
             continue;
@@ -218,8 +220,9 @@ int fipc_slots_reap(struct fipc_segment *segment) {
             break;
         if (fipc_os_lock_byte(fd, FIPC_SLOT_LOCK_POS + slot) < 0)
             continue;
-        if (fipc_load_acquire(&shm->state) != FIPC_SLOT_FREE && sweep_slot(segment, slot) == 0) {
-            fipc_store_release(&shm->state, FIPC_SLOT_FREE); /* step reap-free */
+        if (fipc_load_acquire(E2, &shm->state) != FIPC_SLOT_FREE &&
+            sweep_slot(segment, slot) == 0) {
+            fipc_store_release(E1, &shm->state, FIPC_SLOT_FREE); /* step reap-free */
             found++;
         }
     }

@@ -13,7 +13,7 @@ static void look_at_slots(const struct fipc_segment *segment, uint32_t index,
     *known = stats->getters = stats->putters = 0;
     for (uint32_t i = 0; i < high && i < FIPC_SLOT_COUNT; i++) {
         const struct fipc_slot_shm *slot = &segment->slots[i];
-        bool lives = fipc_load_acquire(&slot->state) == FIPC_SLOT_USED;
+        bool lives = fipc_load_acquire(E2, &slot->state) == FIPC_SLOT_USED;
 
         *known += fipc_load_relaxed(lives ? &slot->taken[index] : &slot->given[index]);
         if (!lives)
@@ -32,7 +32,7 @@ static uint64_t raise(uint64_t *high, uint64_t value) {
 
     do
         seen = fipc_load_relaxed(high);
-    while (value > seen && !fipc_cas64_seqcst(high, seen, value));
+    while (value > seen && !fipc_cas64_relaxed(high, seen, value));
     return value > seen ? value : seen;
 }
 

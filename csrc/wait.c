@@ -34,7 +34,7 @@ uint32_t fipc_sleepers_mark(uint32_t *sleepers) {
         word = fipc_load_relaxed(sleepers);
         marked = (word & ~FIPC_SLEEPERS_MASK) |
                  (word & FIPC_SLEEPERS_MASK ? FIPC_SLEEPERS_MORE : FIPC_SLEEPERS_ONE);
-    } while (!fipc_cas32_seqcst(sleepers, word, marked));
+    } while (!fipc_cas32_seqcst(W2, sleepers, word, marked));
     return marked;
 }
 
@@ -46,7 +46,7 @@ void fipc_sleepers_wake_slow(uint32_t *sleepers, uint32_t count) {
             return; /* another waker was quicker */
         if (who != FIPC_SLEEPERS_ONE && fipc_os_wake_word(sleepers, (int)count) >= (int)count)
             return;
-        if (!fipc_cas32_seqcst(sleepers, word, cleared(word))) /* step wake-clear */
+        if (!fipc_cas32_seqcst(W1, sleepers, word, cleared(word))) /* step wake-clear */
             continue;
         /* Behind ONE there is one sleeper. Behind the rest there was none a moment ago:
          * who went to sleep since has lost the mark, and looks again. */
@@ -60,7 +60,7 @@ void fipc_sleepers_clear(uint32_t *sleepers) {
 
     do
         word = fipc_load_relaxed(sleepers);
-    while (!fipc_cas32_seqcst(sleepers, word, cleared(word)));
+    while (!fipc_cas32_seqcst(W1, sleepers, word, cleared(word)));
 }
 
 void fipc_sleepers_wake_all(uint32_t *sleepers) {

@@ -49,7 +49,7 @@ FIPC_ALWAYS_INLINE int fipc_sleepers_wait(const uint32_t *sleepers, uint32_t mar
  * consistent read-modify-write (the unlock). */
 FIPC_ALWAYS_INLINE bool fipc_sleepers_any(const uint32_t *sleepers) {
     /* W1, pairs with W2 in fipc_sleepers_mark. */
-    return (fipc_load_seqcst(sleepers) & FIPC_SLEEPERS_MASK) != 0;
+    return (fipc_load_seqcst(W1, sleepers) & FIPC_SLEEPERS_MASK) != 0;
 }
 
 void fipc_sleepers_wake_slow(uint32_t *sleepers, uint32_t count);

@@ -58,12 +58,6 @@ cdef extern from "layout.h" nogil:
         char label[64]
         uint64_t maxsize
         uint64_t max_bytes
-        uint32_t lent
-        uint32_t claimed
-
-cdef extern from "atomics.h" nogil:
-    uint32_t fipc_fetch_add_seqcst(uint32_t *p, uint32_t value)
-    uint32_t fipc_load_seqcst(uint32_t *p)
 
 cdef extern from "segment.h" nogil:
     struct fipc_segment:
@@ -76,6 +70,9 @@ cdef extern from "segment.h" nogil:
     int fipc_segment_map(fipc_segment *segment)
     int fipc_segment_enter(fipc_segment *segment)
     int fipc_segment_fd_is_ours(const fipc_segment *segment)
+    void fipc_segment_lend(fipc_segment *segment)
+    void fipc_segment_claim(fipc_segment *segment)
+    bint fipc_segment_is_lent(const fipc_segment *segment)
 
 cdef extern from "slots.h" nogil:
     int fipc_slots_reap(fipc_segment *segment)

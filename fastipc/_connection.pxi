@@ -644,24 +644,27 @@ cdef class ConnectionBase:
             return ""
         return self.conn.segment.label.decode("utf-8", "replace")
 
-    cdef fipc_header_shm *header(self) except NULL:
+    cdef int map_segment(self) except -1:
+        """Make sure that its header can be looked at, before anything was sent or received."""
         cdef int rc = fipc_segment_map(&self.conn.segment)
         if rc < 0:
             raise_status(rc, self)
-        return self.conn.segment.header
+        return 0
 
     def _lend(self):
         """Count one pickle of this pipe that is under way."""
-        fipc_fetch_add_seqcst(&self.header().lent, 1)
+        self.map_segment()
+        fipc_segment_lend(&self.conn.segment)
 
     def _claim(self):
         """Count one pickle of this pipe that has arrived."""
-        fipc_fetch_add_seqcst(&self.header().claimed, 1)
+        self.map_segment()
+        fipc_segment_claim(&self.conn.segment)
 
     def _has_claims_open(self):
         """True while pickles of this pipe are under way."""
-        cdef fipc_header_shm *header = self.header()
-        return fipc_load_seqcst(&header.claimed) < fipc_load_seqcst(&header.lent)
+        self.map_segment()
+        return fipc_segment_is_lent(&self.conn.segment)
 
     def _attach(self):
         """Take this process's place among those attached now, rather than with the first use."""

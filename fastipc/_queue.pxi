@@ -685,16 +685,15 @@ cdef class QueueBase:
 
     def _lend(self):
         """Count one pickle of this queue that is under way."""
-        fipc_fetch_add_seqcst(&self.queue.segment.header.lent, 1)
+        fipc_segment_lend(&self.queue.segment)
 
     def _claim(self):
         """Count one pickle of this queue that has arrived."""
-        fipc_fetch_add_seqcst(&self.queue.segment.header.claimed, 1)
+        fipc_segment_claim(&self.queue.segment)
 
     def _has_claims_open(self):
         """True while pickles of this queue are under way."""
-        cdef fipc_header_shm *header = self.queue.segment.header
-        return fipc_load_seqcst(&header.claimed) < fipc_load_seqcst(&header.lent)
+        return fipc_segment_is_lent(&self.queue.segment)
 
     def _limits(self):
         """(maxsize, max_bytes, label); 0 for no limit."""

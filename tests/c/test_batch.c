@@ -493,7 +493,7 @@ static void *put_one(void *argument) {
 }
 
 static void until_marked(const uint32_t *sleepers, uint32_t mark) {
-    while ((fipc_load_seqcst(sleepers) & FIPC_SLEEPERS_MASK) != mark)
+    while ((fipc_load_seqcst(TEST, sleepers) & FIPC_SLEEPERS_MASK) != mark)
         sleep_ms(1);
     sleep_ms(20);
 }

@@ -197,8 +197,8 @@ static void die_before_publishing(void *argument) {
     CHECK_EQ(fipc_block_alloc(segment, 65536, FIPC_BLOCK_KIND_RING, in_ms(PATIENCE_MS), &ring), 0);
     CHECK_EQ(fipc_channel_lock_put(pair->channel, in_ms(PATIENCE_MS)), 0);
     /* As after step put-link-ordinal and step put-ordinal. */
-    fipc_store_release(&ring.shm->ordinal, write_pos(pair) + 16);
-    fipc_store_release(&block.shm->ordinal, write_pos(pair) + 16);
+    fipc_store_release(TEST, &ring.shm->ordinal, write_pos(pair) + 16);
+    fipc_store_release(TEST, &block.shm->ordinal, write_pos(pair) + 16);
     raise(SIGKILL);
 }
 

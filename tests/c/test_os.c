@@ -453,7 +453,7 @@ static void sleep_in_another_process(void *argument) {
     uint32_t *word = new_mapping(sleepers->fd, PAGE);
 
     tell(&sleepers->ready);
-    while (fipc_load_acquire(word) == 0)
+    while (fipc_load_acquire(TEST, word) == 0)
         CHECK_EQ(fipc_os_wait_word(word, 0, FIPC_FOREVER), 0);
 }
 
@@ -477,7 +477,7 @@ static void a_wake_reaches_sleepers_in_other_processes(void) {
         woken += now;
         sched_yield();
     }
-    fipc_store_release(word, 1);
+    fipc_store_release(TEST, word, 1);
     CHECK(fipc_os_wake_word(word, 100) <= 3);
     for (int i = 0; i < 3; i++)
         check_join(pids[i]);

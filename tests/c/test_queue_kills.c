@@ -69,7 +69,7 @@ static void produce(void *argument) {
 
     if (bytes == NULL)
         _exit(FAILED);
-    while (!fipc_load_acquire(storm->stop)) {
+    while (!fipc_load_acquire(TEST, storm->stop)) {
         struct head head;
         int rc;
 
@@ -96,14 +96,14 @@ static void produce(void *argument) {
         do
             rc = put_bytes(storm->queue, bytes, sizeof(head) + head.size_bytes,
                            in_ms(LOOK_AGAIN_MS));
-        while (rc == -ETIMEDOUT && !fipc_load_acquire(storm->stop));
+        while (rc == -ETIMEDOUT && !fipc_load_acquire(TEST, storm->stop));
         if (rc == -ETIMEDOUT)
             break;
         if (rc != 0) {
             life->error = (uint32_t)-rc;
             _exit(FAILED);
         }
-        fipc_store_release(&life->returned, ++number);
+        fipc_store_release(TEST, &life->returned, ++number);
         __atomic_fetch_add(storm->moved, 1, __ATOMIC_RELAXED);
     }
     free(bytes);
@@ -147,7 +147,7 @@ static void consume(void *argument) {
     int64_t *last = new_last();
     struct inbox inbox;
 
-    while (!fipc_load_acquire(storm->stop)) {
+    while (!fipc_load_acquire(TEST, storm->stop)) {
         int rc = get_message(storm->queue, &inbox, in_ms(LOOK_AGAIN_MS));
 
         if (rc == -ETIMEDOUT)
@@ -270,7 +270,7 @@ static void run_storm(struct storm *storm, bool arms, bool kills_producers, bool
         await_movement(storm);
         pids[victim] = start(storm, victim);
     }
-    fipc_store_release(storm->stop, 1);
+    fipc_store_release(TEST, storm->stop, 1);
     for (int i = 0; i < CHILDREN; i++)
         check_join(pids[i]);
     if (arms && !fipc_channel_is_empty(&storm->queue->channel))

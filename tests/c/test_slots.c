@@ -426,7 +426,7 @@ struct churn {
 static void *attach_and_leave(void *argument) {
     struct churn *churn = argument;
 
-    while (!fipc_load_acquire(&churn->ended)) {
+    while (!fipc_load_acquire(TEST, &churn->ended)) {
         struct fipc_segment *again = attach_again(churn->segment);
 
         CHECK_EQ(fipc_segment_enter(again), 1);
@@ -447,7 +447,7 @@ static void a_fork_in_the_middle_of_a_claim_does_not_keep_the_slot_alive(void) {
     thread = check_thread(attach_and_leave, &churn);
     for (int i = 0; i < 40; i++)
         pids[i] = check_fork(wait_for_gate, &gate);
-    fipc_store_release(&churn.ended, 1);
+    fipc_store_release(TEST, &churn.ended, 1);
     check_thread_join(thread);
     for (uint32_t slot = 0; slot < churn.segment->header->slot_high; slot++)
         if (slot != churn.segment->slot)

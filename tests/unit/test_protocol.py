@@ -78,11 +78,35 @@ def test_the_operations_mention_each_step_that_the_code_names() -> None:
     assert named - set(told) == set()
 
 
-def test_the_table_of_barriers_has_each_label_of_the_code_and_no_other() -> None:
-    label = r"\b[A-Z][12]\b"
-    comments = "\n".join(re.findall(r"/\*.*?\*/", SOURCES, re.S))
+LABEL = r"\b[A-Z][12]\b"
+
+
+def labels_of_the_table() -> set[str]:
     table = re.findall(r"^\| ([A-Z]\d[^|]*)\|", section("Barrier pairs"), re.M)
-    assert set(re.findall(label, " ".join(table))) == set(re.findall(label, comments))
+    return set(re.findall(LABEL, " ".join(table)))
+
+
+def test_the_table_of_barriers_has_each_label_of_the_code_and_no_other() -> None:
+    comments = "\n".join(re.findall(r"/\*.*?\*/", SOURCES, re.S))
+    used = set(re.findall(r"\bfipc_\w+_(?:acquire|release|seqcst)\(([A-Z]\d),", SOURCES))
+    listed = set(re.findall(r"\bFIPC_ORDER_([A-Z]\d),", SOURCES))
+    assert labels_of_the_table() == used == listed
+    assert set(re.findall(LABEL, comments)) <= used
+
+
+def test_no_order_stands_outside_of_atomics_h_or_has_no_label_of_its_own() -> None:
+    for path in sorted((ROOT / "csrc").glob("*.[ch]")):
+        text = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.S)
+        if path.name == "atomics.h":
+            continue
+        assert not re.search(r"__atomic|__sync|__ATOMIC|stdatomic", text), path.name
+        assert "TEST," not in text, path.name
+        for name, first in re.findall(r"\b(fipc_\w+_(?:acquire|release|seqcst))\(([^,()]*)", text):
+            if not name.startswith(
+                ("fipc_load", "fipc_store", "fipc_cas", "fipc_exch", "fipc_fetch")
+            ):
+                continue
+            assert re.fullmatch(LABEL, first), f"{path.name}: {name}({first}"
 
 
 def test_the_crash_table_names_only_tests_that_exist() -> None:
