@@ -228,7 +228,8 @@ static void tell_senders(struct fipc_conn *conn) {
         return;
     in = channel_at(conn, conn->in.index);
     /* step close-epoch: the descriptor first, since who sees the new epoch looks for
-     * readers, and must not find us. */
+     * readers, and must not find us. E1: a sender who is about to wait for room sees it after
+     * its mark, or we see the mark. */
     (void)fipc_fetch_add_seqcst(&in->close_epoch, 1);
     fipc_sleepers_wake_all(&in->get.sleepers);
 }
