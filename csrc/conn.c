@@ -227,8 +227,9 @@ static void tell_senders(struct fipc_conn *conn) {
     if (!fipc_segment_was_entered(&conn->segment) || fipc_segment_map(&conn->segment) < 0)
         return;
     in = channel_at(conn, conn->in.index);
-    /* step close-epoch. N1, pairs with N2 in look_for_reader(): the descriptor first, since who sees the new epoch looks for
-     * readers, and must not find us. */
+    /* step close-epoch. N1, pairs with N2 in look_for_reader(): the descriptor first, since who
+     * sees the new epoch looks for readers, and must not find us. And with N2 in wait_for_room():
+     * a sender who is about to wait for room sees it after its mark, or we see the mark. */
     (void)fipc_fetch_add_seqcst(N1, &in->close_epoch, 1);
     fipc_sleepers_wake_all(&in->get.sleepers);
 }

@@ -156,6 +156,11 @@ static int wait_for_room(struct fipc_conn *conn, uint32_t seen, struct fipc_conn
         return 0;
     if (fipc_load_seqcst(S2, &conn->shut) != 0)
         return -EBADF;
+    /* N2, pairs with the epoch's step in tell_senders(): a receiving end was closed since the last
+     * look, which the next one sees, or who closes sees the mark. */
+    if (fipc_load_seqcst(N2, &conn->out.shm->close_epoch) !=
+        fipc_load_relaxed(&conn->seen_close_epoch))
+        return 0;
     fipc_fetch_add_relaxed(putters, 1);
     rc = fipc_sleepers_wait(
         &get->sleepers, mark,

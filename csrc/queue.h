@@ -82,8 +82,8 @@ FIPC_MUST_USE int fipc_queue_put_prepared(struct fipc_queue *queue, const uint64
                                           int64_t deadline_ns, struct fipc_queue_putting *putting);
 void fipc_queue_put_end(struct fipc_queue *queue, struct fipc_queue_putting *putting);
 
-/* Messages to be put together, of any size and number. Zero it, fill it under no lock,
- * put it, and call fipc_batch_end() in the end whatever came out. */
+/* Messages to be put together, of any size and number. Begin it, or zero all of it, fill it
+ * under no lock, put it, and call fipc_batch_end() in the end whatever came out. */
 struct fipc_batch {
     uint8_t *records; /* as they will lie in the ring */
     uint64_t bytes, capacity;
@@ -96,6 +96,13 @@ struct fipc_batch {
     struct fipc_run run;
     struct fipc_block block[FIPC_BATCH_REFS];
 };
+
+/* Begins a batch in memory of FIPC_BATCH_BYTES of malloc()'s, which is the batch's from then on, or
+ * without (NULL). */
+void fipc_batch_begin(struct fipc_batch *batch, uint8_t *records);
+/* Takes that memory back, if the batch still has it or as much in its place; else NULL. The
+ * batch is then only to be ended. */
+uint8_t *fipc_batch_spare(struct fipc_batch *batch);
 
 /* Room for the payload of one more record, FIPC_INLINE_MAX bytes, valid until the next
  * call; NULL without memory. */
@@ -114,6 +121,16 @@ FIPC_ALWAYS_INLINE void fipc_batch_add_record(struct fipc_batch *batch, uint32_t
     batch->items++;
     if (message_bytes > batch->largest_bytes)
         batch->largest_bytes = message_bytes;
+}
+
+/* Adds `count` records of inline messages that were written into the room, header and all, one
+ * behind the other, `bytes` in all; the largest message has largest_bytes. */
+FIPC_ALWAYS_INLINE void fipc_batch_add_records(struct fipc_batch *batch, uint64_t count,
+                                               uint64_t bytes, uint64_t largest_bytes) {
+    batch->bytes += bytes;
+    batch->items += count;
+    if (largest_bytes > batch->largest_bytes)
+        batch->largest_bytes = largest_bytes;
 }
 
 /* Adds a message of at most FIPC_INLINE_MAX bytes, which is in that room now. */

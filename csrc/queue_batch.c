@@ -1,5 +1,6 @@
 /* queue_batch.c - many messages at once: framed in private memory, put in parts that one
  * lock holds, got in parts likewise. Waiting and single messages are queue.c's. */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,16 +9,33 @@
 
 /* Blocks in hand for the next part: so much memory beyond the first of them. */
 #define PART_BLOCK_BYTES (UINT64_C(16) << 20)
-#define FIRST_CAPACITY UINT64_C(16384)
 
 /* ---- filling ---- */
+
+void fipc_batch_begin(struct fipc_batch *batch, uint8_t *records) {
+    /* The blocks are filled in before they are counted. */
+    memset(batch, 0, offsetof(struct fipc_batch, block));
+    batch->records = records;
+    batch->capacity = records != NULL ? FIPC_BATCH_BYTES : 0;
+}
+
+uint8_t *fipc_batch_spare(struct fipc_batch *batch) {
+    uint8_t *records = NULL;
+
+    if (batch->capacity == FIPC_BATCH_BYTES) {
+        records = batch->records;
+        batch->records = NULL;
+        batch->capacity = 0;
+    }
+    return records;
+}
 
 uint8_t *fipc_batch_grow(struct fipc_batch *batch) {
     uint64_t capacity = batch->capacity * 2;
     uint8_t *records;
 
-    if (capacity < FIRST_CAPACITY)
-        capacity = FIRST_CAPACITY;
+    if (capacity < FIPC_BATCH_BYTES)
+        capacity = FIPC_BATCH_BYTES;
     records = realloc(batch->records, capacity);
     if (records == NULL) {
         fipc_set_limit_name("the memory of this process");
@@ -99,6 +117,13 @@ static int next_part(struct fipc_queue *queue, struct fipc_batch *batch, int64_t
     run->blocks = batch->block;
     run->bytes = run->items = run->message_bytes = 0;
     run->block_count = 0;
+    if (fipc_likely(batch->large_count == 0 && queue->channel.max_bytes == UINT64_MAX &&
+                    batch->bytes - batch->put_bytes <= FIPC_BATCH_BYTES)) {
+        /* All the rest; nobody asks for its message_bytes. */
+        run->bytes = batch->bytes - batch->put_bytes;
+        run->items = batch->items - batch->put_items;
+        return 0;
+    }
     while (batch->put_bytes + run->bytes < batch->bytes) {
         uint8_t *at = batch->records + batch->put_bytes + run->bytes;
         struct fipc_record_shm header = fipc_record_read(at);

@@ -195,10 +195,15 @@ cdef extern from "queue.h" nogil:
     int fipc_queue_try_get(fipc_queue *queue, fipc_got *got)
     int fipc_queue_get(fipc_queue *queue, fipc_got *got, int64_t deadline_ns,
                        fipc_waiting *waiting)
+    struct fipc_run:
+        uint32_t block_count
     struct fipc_batch:
+        fipc_run run
         uint64_t items
         uint64_t largest_bytes
         uint64_t put_items
+    void fipc_batch_begin(fipc_batch *batch, uint8_t *records)
+    uint8_t *fipc_batch_spare(fipc_batch *batch)
     uint8_t *fipc_batch_room(fipc_batch *batch)
     void fipc_batch_add(fipc_batch *batch, uint32_t size, uint16_t tag)
     int fipc_batch_add_large(fipc_batch *batch, const void *data, uint64_t size, uint16_t tag)
@@ -218,6 +223,10 @@ cdef extern from "queue.h" nogil:
     bint fipc_queue_is_empty(const fipc_queue *queue)
     void fipc_queue_depth(const fipc_queue *queue, uint64_t *items, uint64_t *bytes)
     int fipc_queue_fileno(fipc_queue *queue)
+
+cdef extern from "_int_runs.h":
+    Py_ssize_t fastipc_batch_add_ints(fipc_batch *batch, object members, Py_ssize_t first)
+    int fastipc_many_make_ints(fipc_many *many, list members) except -1
 
 cdef extern from "conn.h" nogil:
     struct fipc_conn:

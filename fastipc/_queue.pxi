@@ -21,6 +21,7 @@ cdef class QueueBase:
     cdef object serializer  # None: bytes only
     cdef list stash         # messages taken whose objects are still to be returned
     cdef TakenBatch spare_batch
+    cdef uint8_t *spare_records  # of put_many(), FIPC_BATCH_BYTES, or NULL
     cdef object __weakref__
 
     def _configure(self, copies, serializer):
@@ -56,6 +57,7 @@ cdef class QueueBase:
         if self.queue != NULL:
             fipc_queue_close(self.queue)
             self.queue = NULL
+        free(self.spare_records)
 
     # ---- entering and leaving without the GIL ----
 

@@ -1,6 +1,10 @@
 # _queue_many.pxi - put_many() and get_many(): a list of objects to a batch and back, and what
 # becomes of those in hand when an exception comes between. The queue itself is _queue.pxi's.
 
+from cpython.list cimport PyList_CheckExact
+from cpython.tuple cimport PyTuple_CheckExact
+from libc.stdlib cimport free
+
 cdef class TakenBatch:
     """Messages that were taken together, until their objects are made."""
 
@@ -67,14 +71,19 @@ cdef object encode_item(QueueBase self, object obj, uint8_t *room, message *out)
 
 
 cdef int fill_batch(
-    QueueBase self, fipc_batch *batch, list objects, list kept, list skipped
+    QueueBase self, fipc_batch *batch, list objects, Py_ssize_t index, list kept, list skipped
 ) except -1:
-    """Encodes all objects; `kept` holds what large messages point into."""
+    """Encodes all objects from `index` on; `kept` holds what large messages point into."""
     cdef message out
     cdef uint8_t *room
-    cdef Py_ssize_t index = 0, size
+    cdef Py_ssize_t size
     cdef int rc
-    for obj in objects:
+    while index < len(objects):
+        if not self.custom:
+            index += fastipc_batch_add_ints(batch, objects, index)
+            if index == len(objects):
+                break
+        obj = objects[index]
         room = fipc_batch_room(batch)
         if room == NULL:
             raise_status(-ENOMEM, self)
@@ -124,12 +133,18 @@ cdef int put_objects(
     by a subclass that has dealt with them."""
     cdef fipc_batch batch
     cdef int64_t deadline = deadline_of(block, timeout)
-    cdef list objects, kept = [], skipped = []
-    memset(&batch, 0, sizeof(batch))
+    cdef list objects, kept, skipped = None
+    cdef Py_ssize_t ints = 0
     self.enter()
+    fipc_batch_begin(&batch, self.spare_records)
+    self.spare_records = NULL
     try:
-        objects = list(items)
-        fill_batch(self, &batch, objects, kept, skipped)
+        if not self.custom and (PyList_CheckExact(items) or PyTuple_CheckExact(items)):
+            # No code runs that could change a list meanwhile.
+            ints = fastipc_batch_add_ints(&batch, items, 0)
+        if ints == 0 or ints != len(items):
+            objects, kept, skipped = list(items), [], []
+            fill_batch(self, &batch, objects, ints, kept, skipped)
         if self.closed:
             self.fail(-ECANCELED)
         if batch.items == 0:
@@ -140,11 +155,17 @@ cdef int put_objects(
             put_rest(self, &batch, deadline)
     except BaseException:
         count[0] = batch.put_items
-        for index in skipped:
-            count[0] += index <= count[0]
+        if skipped:
+            for index in skipped:
+                count[0] += index <= count[0]
         raise
     finally:
-        with nogil:
+        if self.spare_records == NULL:
+            self.spare_records = fipc_batch_spare(&batch)
+        if batch.run.block_count != 0:
+            with nogil:
+                fipc_batch_end(self.queue, &batch)
+        else:
             fipc_batch_end(self.queue, &batch)
         self.leave()
     return 0
@@ -244,6 +265,10 @@ cdef int make_objects(QueueBase self, TakenBatch taken, list made, bint copies) 
     cdef uint16_t tag = 0
     try:
         while taken.many.items_read < taken.many.items:
+            if not self.custom:
+                fastipc_many_make_ints(&taken.many, made)
+                if taken.many.items_read == taken.many.items:
+                    break
             data = fipc_many_next_inline(&taken.many, &size, &tag)
             if data == NULL:
                 made.append(next_object(self, taken, copies))

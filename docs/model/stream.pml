@@ -15,10 +15,10 @@
  * run end-kills: -DKILLS=1
  * run readers: -DREADERS=2 -DSINGLE -DKILLS=0 -DRECHECK=0
  * run readers-kills: -DREADERS=2 -DSINGLE -DBEGINS=FIRST -DKILLS=1
- * run close: -DCLOSES -DKILLS=0
+ * run close: -DCLOSES -DKILLS=0 -DRECHECK=0
  * run close-kills: -DCLOSES -DSINGLE -DKILLS=1
  * broken no-recheck: -DKILLS=1 -DRECHECK=0 -> assertion violated
- * broken no-recheck-for-the-close: -DCLOSES -DKILLS=0 -DRECHECK=0 -> invalid end state
+ * broken close-not-asked-for: -DCLOSES -DKILLS=0 -DRECHECK=0 -DBREAK_CLOSE_UNSEEN -> invalid end state
  * broken bell-not-passed-on: -DREADERS=2 -DSINGLE -DKILLS=0 -DRECHECK=0 -DBREAK_BELL_KEPT -> assertion violated
  * broken end-without-a-look: -DKILLS=0 -DBREAK_NO_LAST_LOOK -> assertion violated
  * broken turn-ignored: -DKILLS=0 -DBREAK_TURN_IGNORED -> assertion violated
@@ -36,6 +36,11 @@
 #define RECORDS 6
 #include "common.inc"
 
+#ifdef BREAK_CLOSE_UNSEEN /* a sender who is about to wait for room does not look at the epoch */
+#define CLOSE_UNSEEN true
+#else
+#define CLOSE_UNSEEN false
+#endif
 #ifndef BEGINS
 #define BEGINS INLINE /* what it sends first */
 #endif
@@ -105,19 +110,20 @@ label:                                                                          
     fi
 
 proctype sender(byte me; byte first_kind) {
-    byte seen, seen_epoch, next = first_kind;
+    byte seen, seen_epoch, epoch, next = first_kind;
     bool marked;
 
     {
         do
         :: next != 0 ->
             /* look_for_reader(): now and then, and always when the epoch has moved */
+            epoch = close_epoch;
             if
             :: !open[2] && !open[3] -> break /* -EPIPE */
-            :: seen_epoch == close_epoch
-            :: seen_epoch != close_epoch && (open[2] || open[3])
+            :: seen_epoch == epoch
+            :: seen_epoch != epoch && (open[2] || open[3]) ->
+               seen_epoch = epoch /* not reached: with one reader its end is open, or the epoch old */
             fi;
-            seen_epoch = close_epoch;
             TAKE(put_lock);
             if
             :: send_turn != 0 && send_turn != me + 1 && !TURN_IGNORED ->
@@ -189,6 +195,7 @@ turn_release:
                   atomic { sender_marked = true; woken[me] = false }
                   if
                   :: write_pos - read_pos < ROOM
+                  :: seen_epoch != close_epoch && !CLOSE_UNSEEN
                   :: else ->
                      if
                      :: woken[me]
@@ -220,7 +227,7 @@ end_idle:
         atomic { slot_held[me] = false; done[me] = true; next = 0 }
     } unless {
         /* The kernel's order is not ours to rely on. */
-        atomic { dead[me]; seen = 0; seen_epoch = 0; next = 0; woken[me] = false }
+        atomic { dead[me]; seen = 0; seen_epoch = 0; epoch = 0; next = 0; woken[me] = false }
         if
         :: slot_held[me] = false; open[me] = false
         :: open[me] = false; slot_held[me] = false

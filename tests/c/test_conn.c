@@ -569,6 +569,42 @@ static void test_a_sender_that_waits_for_room_learns_of_the_close(void) {
     drop_pipe();
 }
 
+static void (*before_mark)(void); /* called once */
+
+/* The linker puts this in the place of the core's own (Makefile), by these names. */
+uint32_t __real_fipc_sleepers_mark(uint32_t *sleepers);
+uint32_t __wrap_fipc_sleepers_mark(uint32_t *sleepers);
+uint32_t __wrap_fipc_sleepers_mark(uint32_t *sleepers) {
+    void (*act)(void) = fipc_exchange_seqcst(&before_mark, NULL);
+
+    if (act != NULL)
+        act();
+    return __real_fipc_sleepers_mark(sleepers);
+}
+
+static void close_right(void) { close_end(&right); }
+
+static void test_a_sender_does_not_sleep_over_a_close_right_before_its_mark(void) {
+    uint8_t data[3000] = {0};
+    struct fipc_conn_send state = {0};
+    int rc;
+
+    new_pipe();
+    do {
+        state = (struct fipc_conn_send){0};
+        rc = fipc_conn_send(left, data, sizeof(data), 1, 0, &state);
+    } while (rc == 0);
+    state = (struct fipc_conn_send){0};
+    rc = fipc_conn_send(left, data, sizeof(data), 1, FIPC_FOREVER, &state);
+    CHECK_EQ(rc, -EINTR); /* it looks for signals before it sleeps */
+    before_mark = close_right;
+    rc = fipc_conn_send(left, data, sizeof(data), 1, FIPC_FOREVER, &state);
+    CHECK(before_mark == NULL);
+    CHECK_EQ(rc, -EPIPE);
+    CHECK_EQ(state.waiting.rounds, 0);
+    drop_pipe();
+}
+
 /* ---- interrupted, given up, dropped ---- */
 
 /* Sends as much of a large message as fits now. */
@@ -1352,6 +1388,7 @@ int main(void) {
     CHECK_RUN(test_sending_to_an_end_that_was_closed_is_a_broken_pipe);
     CHECK_RUN(test_sending_to_a_process_that_was_killed_is_a_broken_pipe);
     CHECK_RUN(test_a_sender_that_waits_for_room_learns_of_the_close);
+    CHECK_RUN(test_a_sender_does_not_sleep_over_a_close_right_before_its_mark);
     CHECK_RUN(test_an_interrupted_send_goes_on_where_it_was);
     CHECK_RUN(test_a_send_within_a_send_of_the_same_thread_is_refused);
     CHECK_RUN(test_a_message_given_up_in_its_middle_is_dropped);

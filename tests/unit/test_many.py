@@ -74,6 +74,52 @@ class Framed:
         return framed[1:-1]
 
 
+EDGES = [0, 127, 128, 256, 2**15, 2**30 - 1, 2**30, 2**31 - 1, 2**31, 2**62, 2**63 - 1, 2**64]
+INTS = [sign * edge + off for edge in EDGES for sign in (1, -1) for off in (-1, 0, 1)]
+
+
+class Whole(int):
+    """Not an int of exact type: pickled."""
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+@pytest.mark.parametrize("at_once", [1, 7, 10**6])
+def test_ints_of_every_size_arrive_between_whatever_else_is_there(queue, kind, at_once):
+    items = [*INTS, "text", True, *INTS[::-1], b"", Whole(5), False, *INTS, 1.0, *range(-300, 3000)]
+    queue.put_many(kind(items))
+    found = drained(queue, at_once)
+    assert found == items
+    assert [type(item) for item in found] == [type(item) for item in items]
+
+
+def test_ints_of_a_batch_count_against_max_bytes_with_what_they_take():
+    one = len(_core.debug_encode(1)[1])
+    tight = fastipc.Queue(max_bytes=one)
+    tight.put_many([1])
+    assert tight.get_many(10) == [1]
+    with pytest.raises(ValueError, match="can never fit"):
+        tight.put_many([1, 1000])
+    assert tight.empty()
+    tight.close()
+    queue = fastipc.Queue(max_bytes=3 * one)
+    for _ in range(100):
+        with pytest.raises(Full) as caught:
+            queue.put_many([1, 2, 3, 4], False)
+        assert caught.value.put_count == 3
+        assert queue.get() == 1
+        assert queue.get_many(10) == [2, 3]
+    queue.close()
+
+
+def test_single_ints_and_batches_of_them_mix(queue):
+    """What the loops of batches write and read is what put() and get() do."""
+    queue.put_many(INTS)
+    assert [queue.get() for _ in INTS] == INTS
+    for number in INTS:
+        queue.put(number)
+    assert drained(queue, 5) == INTS
+
+
 @pytest.mark.parametrize("serializer", [Framed(), None], ids=["own", "bytes only"])
 def test_a_batch_is_encoded_by_the_serializer_of_its_queue(serializer):
     queue = fastipc.Queue(serializer=serializer)
