@@ -115,6 +115,8 @@ int fipc_many_take(struct fipc_channel *channel, struct fipc_many *many,
 
     /* What the last look saw may be one record of many. */
     channel->seen_write_pos = fipc_side_read_pos(&channel->shm->put);
+    /* Not state->pos, which is behind a pad or a link that this call may yet leave there. */
+    channel->seen_from_pos = fipc_side_current(&channel->shm->get).pos;
     if (most > channel->seen_write_pos - state->pos)
         most = channel->seen_write_pos - state->pos;
     if (most > FIPC_BATCH_BYTES)
