@@ -75,6 +75,7 @@ static int find_place(const struct fipc_segment *segment, uint32_t id, struct fi
                                             (void **)&out->data);
     if (rc < 0)
         return rc;
+    out->populated = populated;
     out->shm = shm;
     out->id = id;
     return 0;
@@ -250,7 +251,7 @@ static int add_block(struct fipc_segment *segment, uint32_t size_class, uint64_t
     uint64_t place;
     int rc;
 
-    if (state.pos > FIPC_SPACE_MAX)
+    if (state.pos < FIPC_OFF_SPACE || state.pos > FIPC_SPACE_MAX || state.count > FIPC_GROUP_COUNT)
         return -EBADMSG;
     if (number != 0) {
         number--;
@@ -274,7 +275,10 @@ static int add_block(struct fipc_segment *segment, uint32_t size_class, uint64_t
         if (rc < 0)
             return rc;
     }
+    /* Once: somebody may write there although we have the lock. */
     index = fipc_load_relaxed(&group->used);
+    if (index >= FIPC_GROUP_BLOCKS)
+        return -EBADMSG;
     shm = &group->block[index];
     place = place_for(state.pos, size_class);
     if (place + (UINT64_C(1) << size_class) > FIPC_SPACE_MAX) {
@@ -431,6 +435,9 @@ int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t
     }
     fipc_store_release(O1, &shm->populated, populated | kind); /* step block-populated */
     rc = fipc_block_map(segment, id, out);
+    /* A block of another size, or with less memory than we have just seen to. */
+    if (rc == 0 && (out->capacity != UINT64_C(1) << size_class || out->populated < wanted))
+        rc = -EBADMSG;
     if (rc < 0)
         goto err_release;
     return 0;

@@ -11,6 +11,9 @@ struct fipc_block {
     struct fipc_block_shm *shm;
     uint8_t *data;     /* page aligned */
     uint64_t capacity; /* bytes; memory is behind the first `size` asked for */
+    /* What `data` may be used for: as many bytes had memory behind them, and lay within the
+     * file, when the block was looked up. The descriptor may say something else by now. */
+    uint64_t populated;
     uint32_t id;
 };
 

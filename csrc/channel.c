@@ -91,8 +91,7 @@ int fipc_ring_load(struct fipc_channel *channel, struct fipc_ring *ring, uint64_
         fipc_store_relaxed(&channel->map_block, FIPC_RING_REF_BLOCK(ref));
         return rc;
     }
-    if (!(fipc_block_kind(block.shm) & FIPC_BLOCK_KIND_RING) ||
-        (fipc_load_relaxed(&block.shm->populated) & ~FIPC_BLOCK_LOW_MASK) < block.capacity)
+    if (!(fipc_block_kind(block.shm) & FIPC_BLOCK_KIND_RING) || block.populated < block.capacity)
         return -EBADMSG;
     ring->data = block.data;
     ring->size = block.capacity;
@@ -146,7 +145,7 @@ static struct room ring_room(const struct fipc_channel *channel, uint64_t pos, u
         room.ok = pos - first + room.pad + bytes + reserve <= ring->size;
     } else {
         /* Used once: the reserve is at its end. */
-        room.ok = into + bytes + reserve <= ring->size;
+        room.ok = into <= ring->size && into + bytes + reserve <= ring->size;
     }
     return room;
 }

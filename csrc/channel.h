@@ -41,7 +41,8 @@ struct fipc_channel {
     /* Under the get lock: what consumers of this process know of the put side. */
     struct fipc_ring get_ring;
     uint64_t seen_write_pos;
-    uint32_t thin_looks; /* how many looks in a row found little */
+    uint64_t seen_from_pos; /* the read position at that look */
+    uint32_t thin_looks;    /* how many looks in a row found little */
     /* The block to map, after -ESTALE of either side. Another thread's may stand here
      * by the time it is read: then the next look says so again. */
     uint32_t map_block;

@@ -87,8 +87,11 @@ int fipc_channel_check(struct fipc_channel *channel, struct fipc_channel_census 
     if (rc < 0)
         goto out_get;
     channel->seen_write_pos = fipc_side_current(&channel->shm->put).pos;
+    channel->seen_from_pos = fipc_side_current(&channel->shm->get).pos;
     rc = walk(channel, census);
+    /* The walk's look is no consumer's. */
     channel->get_ring.ref = 0;
+    channel->seen_write_pos = 0;
     fipc_lock_release(&channel->shm->put.lock);
 out_get:
     fipc_lock_release(&channel->shm->get.lock);

@@ -22,11 +22,12 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
     *state = *from;
     if (channel->seen_write_pos <= state->pos) {
         channel->seen_write_pos = fipc_side_read_pos(&channel->shm->put);
+        channel->seen_from_pos = state->pos;
         if (channel->seen_write_pos <= state->pos)
             return channel->seen_write_pos == state->pos ? -EAGAIN : -EBADMSG;
     }
     for (;;) {
-        uint64_t off;
+        uint64_t off, first;
         const uint8_t *at;
 
         if (fipc_unlikely(ring->ref != state->ring || state->ring == 0)) {
@@ -38,8 +39,11 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
                 return -EBADMSG;
             }
         }
+        first = channel->seen_from_pos > ring->base_pos ? channel->seen_from_pos : ring->base_pos;
         off = (state->pos - ring->base_pos) & (ring->size - 1);
-        if (fipc_unlikely(off & 7))
+        /* What one look saw of a ring is no more than that holds: so a damaged write_pos does not
+         * lead around it for ever. */
+        if (fipc_unlikely((off & 7) || state->pos - first >= ring->size))
             return -EBADMSG;
         at = ring->data + off;
         *header = fipc_record_read(at);
@@ -76,8 +80,7 @@ static int find_ref(const struct fipc_channel *channel, const uint8_t *payload, 
     rc = fipc_block_find(channel->segment, ref->block, block);
     if (rc < 0)
         return rc;
-    if (ref->size_bytes > (fipc_load_relaxed(&block->shm->populated) & ~FIPC_BLOCK_LOW_MASK) ||
-        fipc_block_kind(block->shm) != FIPC_BLOCK_KIND_DATA)
+    if (ref->size_bytes > block->populated || fipc_block_kind(block->shm) != FIPC_BLOCK_KIND_DATA)
         return -EBADMSG;
     return 0;
 }

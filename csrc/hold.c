@@ -8,9 +8,7 @@
 static struct fipc_hold *holds; /* under the process lock, like the rest */
 static uint64_t held_bytes;
 
-static uint64_t bytes_of(const struct fipc_hold *hold) {
-    return fipc_load_relaxed(&hold->block.shm->populated) & ~FIPC_BLOCK_LOW_MASK;
-}
+static uint64_t bytes_of(const struct fipc_hold *hold) { return hold->block.populated; }
 
 /* The shared slot for what is held of a segment now; NULL when none can be had. */
 static struct fipc_shared_slot *shared_slot_for(struct fipc_segment *segment) {

@@ -399,6 +399,7 @@ cdef class QueueBase:
             return self.decode_serialized(got, take_held(self.queue, got), copies)
         if got.tag == FASTIPC_TAG_BUFFERS and not self.custom:
             return self.decode_buffers(got, take_held(self.queue, got), copies)
+        check_one_block(self, got)
         # Counted in: a close() in another thread must not take the block away meanwhile.
         self.inside += 1
         try:
@@ -410,6 +411,9 @@ cdef class QueueBase:
                 fipc_queue_release(self.queue, got)
         except MemoryError:
             self.put_aside(got, None)
+            raise
+        except:
+            release_block(self, got)
             raise
         finally:
             self.leave()

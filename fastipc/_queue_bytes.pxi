@@ -26,6 +26,7 @@ cdef bytes block_bytes(QueueBase self, fipc_got *got):
         if self.custom:
             check_tag(got.tag, self)
         return buffers_bytes(self, got, held)
+    check_one_block(self, got)
     # Counted in: a close() in another thread must not take the block away meanwhile.
     self.inside += 1
     try:
@@ -57,6 +58,18 @@ cdef bytes bytes_of(QueueBase self, object obj):
     if not self.custom:
         return dumps(obj)
     return bytes(obj if self.serializer is None else self.serializer.dumps(obj))
+
+
+cdef int check_one_block(QueueBase self, fipc_got *got) except -1:
+    """Raises OSError, and the message is gone, unless all of it lies in one block.
+
+    Only a pickle with buffers has several, or something beside them; its tag says so, and both
+    come from shared memory.
+    """
+    if got.block_count == 1 and got.length == fipc_got_rest_off(got):
+        return 0
+    release_block(self, got)
+    self.fail(-EBADMSG)
 
 
 cdef void release_block(QueueBase self, fipc_got *got) noexcept:
@@ -174,6 +187,7 @@ cdef object get_raw_into(QueueBase self, object buf, object offset, int64_t dead
         if got.block_count == 0:
             memcpy(at, scratch, got.size_bytes)
         else:
+            check_one_block(self, &got)
             data = got.block.data
             # Counted in, as in block_bytes().
             self.inside += 1
