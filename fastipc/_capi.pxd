@@ -53,6 +53,7 @@ cdef extern from "layout.h" nogil:
         FIPC_INLINE_MAX
         FIPC_REFS_MAX
         FIPC_FORMAT_VERSION
+        FIPC_OFF_HEADER
     struct fipc_header_shm:
         uint8_t id[16]
         char label[64]

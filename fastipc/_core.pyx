@@ -35,6 +35,9 @@ from queue import Empty, Full
 
 from fastipc._shutdown import ShutDown
 
+# Where a segment's id lies in its memory file, for _handles.py.
+ID_POS = FIPC_OFF_HEADER + <size_t>&(<fipc_header_shm *>NULL).id
+
 include "_errors.pxi"
 include "_signals.pxi"
 include "_pickler.pxi"

@@ -253,6 +253,9 @@ def _open_from(pid, numbers, identity):
             opened.append(os.open(path, flags | (os.O_NONBLOCK if place else 0)))
             if os.fstat(opened[-1]).st_ino != inode:
                 raise FileNotFoundError(path)
+            # Inodes, too, repeat in the long run.
+            if place == 0 and os.pread(opened[0], 16, _core.ID_POS) != identity[0]:
+                raise FileNotFoundError(path)
         return opened
     except OSError as error:
         _close(opened)

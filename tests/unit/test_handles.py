@@ -10,6 +10,7 @@ import pickle
 import pytest
 
 import fastipc
+from fastipc import _handles
 from tests.support import PATIENCE_S, Flag, ended, in_fork, resources, until
 from tests.unit import targets
 
@@ -228,6 +229,23 @@ def test_a_descriptor_that_the_program_closed_gives_a_clear_error_and_never_a_gu
     assert len(lines) == 2
     assert lines[0] == "OSError"
     assert lines[1] in ("works", "OSError")
+
+
+@pytest.mark.parametrize("kind", ["queue", "pipe"])
+def test_a_segment_with_the_inodes_and_another_id_is_not_taken_for_the_one(kind):
+    # Inodes repeat in the long run, as pids do.
+    handles = [fastipc.Queue()] if kind == "queue" else list(fastipc.Pipe())
+    handle = handles[0]
+    identity = handle._identity()
+    descriptors = list(handle._handles()[:3])
+    other = (bytes(16), *identity[1:])
+    assert _handles._find(other, os.getpid(), descriptors) is None
+    found = _handles._open_from(os.getpid(), descriptors, identity)
+    assert found is not None
+    _handles._close(found)
+    pickle.loads(pickle.dumps(handle)).close()
+    for each in handles:
+        each.close()
 
 
 def test_a_received_handle_does_not_leak():
