@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from .channel_operation import CATALOG, ChannelOperation
-from .operation import AFTER, BEFORE, Reports, State, Violation
+from .operation import AFTER, BEFORE, Reports, State, Violation, match
 from .queue_operations import OnQueue
 
 
@@ -43,11 +43,12 @@ class QueueClose(OnQueue, ChannelOperation):
     def act(self) -> None:
         self.channel.queue.close()
 
-    def examine(self) -> dict[str, Any]:
-        return {"lost": self.channel.queue.stats().lost}
-
     def judge(self, reports: Reports) -> str:
-        super().judge(reports)
+        match(
+            [State(s.label, (*s.items, "s", "f")) for s in self.states()],
+            [*reports.survivor["items"], *reports.fresh["items"]],
+            None,
+        )
         # What was kept dies with the process, unless it has begun to give its slot back.
         lost = reports.fresh["lost"]
         if lost not in (0, 2):

@@ -25,7 +25,7 @@ def run(*operations_and_options: str, timeout: float, root: Path = ROOT) -> list
     arguments = [part for name in names for part in ("--operation", name)]
     # What the tool starts ends with it, also when the timeout kills it.
     result = subprocess.run(
-        [sys.executable, "-m", "tests.crash", "--json", *arguments, *words],
+        [sys.executable, "-m", "tests.crash", "--lines", *arguments, *words],
         cwd=root,
         capture_output=True,
         text=True,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from .operation import AFTER, BEFORE, Operation, OtherWay, Reports, Violation
 from .processes import Child, ChildFailure, Link, flush_before_fork
 from .stepper import (
+    AsleepPoint,
     Ending,
     Outcome,
     Point,
@@ -27,11 +28,17 @@ from .stepper import (
     libc_ranges,
     locate,
     points_of,
+    source_files,
 )
 
 GO = "go"
 READY = "ready"
-_FURTHER_TRIES = 3  # other points, for each where the victim ended before it was killed
+_FURTHER_TRIES = 3  # for each point where the victim ended before it was killed
+_ASLEEP_KILLS = 4  # in a sample
+_ASLEEP_KILLS_OF_ALL = 30
+_SYSTEM_CALL_KILLS = 10  # in a sample, of those right behind a system call
+ENOUGH = 100  # kills of an operation; fewer show too little
+INSIDE, LIBC = "inside", "libc"
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Target:
     """One kill: which variant of the operation, at which instruction."""
 
     variant: int
-    point: Point
+    point: Point | AsleepPoint
 
 
 @dataclass
@@ -47,30 +54,37 @@ class Tally:
     """The result of all kills of one operation."""
 
     name: str
+    part: str = ""  # of the points, when it is not a sample
     total: int = 0  # instructions inside, over all variants
+    libc: int = 0  # instructions of libc called from there
     points: int = 0  # chosen
     kills: int = 0
+    behind_system_calls: int = 0  # of the kills, right behind one
+    asleep: int = 0  # of the kills, while the victim slept
     before: int = 0
     after: int = 0
+    lost: int = 0  # kills behind which stats() counted a loss
     finished: int = 0  # runs whose victim ended before the chosen instruction
+    missed: int = 0  # points that were never met again, however often it was tried
     seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
-        self.kills += other.kills
-        self.before += other.before
-        self.after += other.after
-        self.finished += other.finished
+        for name in (
+            "kills", "behind_system_calls", "asleep", "before", "after", "lost", "finished",
+            "missed",
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.failures += other.failures
 
 
 class Laboratory:
     """Everything that one worker process needs to run cases."""
 
-    def __init__(self, *, deadline: float = 10.0, with_libc: bool = False, cpu: int = 0) -> None:
+    def __init__(self, *, deadline: float = 10.0, cpu: int = 0) -> None:
         self.stepper = Stepper()
         self.deadline = deadline
-        self.with_libc = with_libc
+        self.with_libc = False
         self._cpus = os.sched_getaffinity(0)
         self.pin(cpu)
 
@@ -84,11 +98,10 @@ class Laboratory:
         inside = executable_ranges(operation.module_path())
         return inside, libc_ranges() if self.with_libc else []
 
-    def record(
-        self, make: Callable[[], Operation], *, free_outside: bool = True
-    ) -> tuple[str, list[Point]]:
+    def record(self, make: Callable[[], Operation]) -> tuple[str, list[Point]]:
         """Runs the operation to its end; returns the state found and the kill points."""
         operation = make()
+        free_outside = not operation.has_threads
         inside: list[Range] = []
         addresses: list[int] = []
 
@@ -105,16 +118,28 @@ class Laboratory:
             raise Violation(f"while recording: {outcome}")
         return state, points_of(addresses, inside)
 
-    def kill(self, make: Callable[[], Operation], point: Point) -> tuple[Outcome, str]:
-        """Runs the operation, kills it at the point; returns the state found."""
+    def kill(
+        self, make: Callable[[], Operation], point: Point | AsleepPoint
+    ) -> tuple[Outcome, str, int]:
+        """Runs the operation, kills it at the point; returns the state and the loss found."""
 
         def trace(pid: int) -> Outcome:
+            if isinstance(point, AsleepPoint):
+                return self.stepper.kill_asleep(pid, point.further_us, timeout=self.deadline)
             return self.stepper.kill(pid, point, timeout=self.deadline)
 
-        return self.run(make(), trace)
+        reports = Reports()
+        outcome, state = self.run(make(), trace, reports)
+        return outcome, state, reports.lost
 
-    def run(self, operation: Operation, trace: Callable[[int], Outcome]) -> tuple[Outcome, str]:
+    def run(
+        self,
+        operation: Operation,
+        trace: Callable[[int], Outcome],
+        reports: Reports | None = None,
+    ) -> tuple[Outcome, str]:
         """One case, from preparation to verdict. Raises Violation or ChildFailure."""
+        reports = reports or Reports()
         flush_before_fork()
         with contextlib.ExitStack() as stack:
             operation.prepare(self)
@@ -127,8 +152,12 @@ class Laboratory:
                 self._await_ready(peer)
                 if operation.peer_sleeps:
                     peer.await_asleep(self.deadline)
-            outcome = self.trace_victim(operation.attach_victim, operation.act, trace)
-            reports = Reports()
+
+            def begin() -> None:
+                operation.attach_victim()
+                operation.warm_victim()
+
+            outcome = self.trace_victim(begin, operation.act, trace)
             survivor.link.send(GO)
             reports.survivor = _unwrap("survivor", survivor.report(self.deadline))
             if peer is not None and operation.peer_ends_first:
@@ -220,28 +249,66 @@ def _assist(operation: Operation, link: Link) -> object:
     return _guard(lambda: operation.assist(link))
 
 
+@dataclass
+class Plan:
+    """What is to be killed of an operation."""
+
+    variants: list[Callable[[], Operation]]
+    recordings: list[list[Point]]  # of each variant, every instruction inside and of libc
+    targets: list[Target]
+
+
 def plan(
-    laboratory: Laboratory, operation: type[Operation], wanted: int | None
-) -> tuple[list[Callable[[], Operation]], list[list[Point]], list[Target]]:
-    """Records every variant and chooses the kills, evenly spaced in each."""
+    laboratory: Laboratory,
+    operation: type[Operation],
+    wanted: int | None,
+    parts: Sequence[str] = (INSIDE,),
+) -> Plan:
+    """Records every variant and chooses the kills: so many, evenly spaced in each, or all."""
     gc.collect()
     gc.disable()  # a collection inside one run and not the other would shift its instructions
+    laboratory.with_libc = False  # takes longer, and tells the variants nothing
     variants = list(operation.variants(laboratory))
+    laboratory.with_libc = True
     recordings = []
     for make in variants:
         state, points = _record_again(laboratory, make)
         if operation.changes_state and state != AFTER:
             raise Violation(f"the operation ended, yet the state is the one {state}")
-        recordings.append(points)
-    total = sum(map(len, recordings))
+        recordings.append(_leave_out(operation, points))
+    total = sum(not point.callee_address for points in recordings for point in points)
     if total < operation.minimum:
         raise Violation(f"only {total} instructions inside, {operation.minimum} needed")
-    targets = [
-        Target(index, point)
-        for index, points in enumerate(recordings)
-        for point in evenly_spaced(points, None if wanted is None else -(-wanted // len(variants)))
-    ]
-    return variants, recordings, targets
+    targets = []
+    for index, points in enumerate(recordings):
+        each = None if wanted is None else -(-wanted // len(variants))
+        targets += [Target(index, point) for point in choose(points, each, parts)]
+        if operation.falls_asleep and INSIDE in parts:
+            count = _ASLEEP_KILLS_OF_ALL if each is None else min(each, _ASLEEP_KILLS)
+            targets += [Target(index, AsleepPoint(i, 150 * i)) for i in range(count)]
+    return Plan(variants, recordings, targets)
+
+
+def _leave_out(operation: type[Operation], points: list[Point]) -> list[Point]:
+    if not operation.left_out:
+        return points
+    files = source_files(list({point.address for point in points}))
+    return [point for point in points if files.get(point.address) not in operation.left_out]
+
+
+def choose(points: Sequence[Point], wanted: int | None, parts: Sequence[str]) -> list[Point]:
+    """Picks points of these parts, and of a sample's libc those right behind system calls."""
+    inside = [point for point in points if not point.callee_address]
+    in_libc = [point for point in points if point.callee_address]
+    chosen = []
+    if INSIDE in parts:
+        chosen += evenly_spaced(inside, wanted)
+    if LIBC in parts:
+        chosen += evenly_spaced(in_libc, wanted)
+    elif wanted is not None:
+        behind = [point for point in in_libc if point.follows_system_call]
+        chosen += evenly_spaced(behind, min(wanted, _SYSTEM_CALL_KILLS)) if behind else []
+    return chosen
 
 
 def _record_again(laboratory: Laboratory, make: Callable[[], Operation]) -> tuple[str, list[Point]]:
@@ -256,10 +323,11 @@ def _record_again(laboratory: Laboratory, make: Callable[[], Operation]) -> tupl
 def run_targets(
     laboratory: Laboratory,
     operation: type[Operation],
-    variants: Sequence[Callable[[], Operation]],
-    recordings: Sequence[Sequence[Point]],
+    planned: Plan,
     targets: Sequence[Target],
     stop_after: int,
+    *,
+    is_sample: bool = True,
 ) -> Tally:
     """Kills at each target; stops early once `stop_after` failures are known."""
     tally = Tally(operation.name)
@@ -267,32 +335,7 @@ def run_targets(
     for number, target in enumerate(targets):
         if number == 1:  # the first run has opened what stays open for good
             open_before = _count_descriptors()
-        chooser = random.Random(target.point.index)
-        point = target.point
-        for _ in range(1 + _FURTHER_TRIES):
-            try:
-                outcome, state = laboratory.kill(variants[target.variant], point)
-            except OtherWay:
-                tally.finished += 1
-                continue
-            except (Violation, ChildFailure) as failure:
-                tally.kills += 1
-                tally.failures.append(
-                    f"killed before instruction {point.index + 1} of variant {target.variant}, "
-                    f"{locate(point.address)}: {failure}"
-                )
-                break
-            if outcome.ending is Ending.KILLED:
-                tally.kills += 1
-                tally.before += state == BEFORE
-                tally.after += state == AFTER
-                break
-            # Took another way than the recording, for example met no contention.
-            tally.finished += 1
-            if operation.changes_state and state != AFTER:
-                tally.failures.append(f"the operation ended, yet the state is the one {state}")
-                break
-            point = chooser.choice(recordings[target.variant])
+        _run_target(laboratory, operation, planned, target, tally, is_sample)
         if len(tally.failures) >= stop_after:
             break
     else:
@@ -300,6 +343,56 @@ def run_targets(
         if len(targets) > 1 and left_over > 0:
             tally.failures.append(f"{len(targets)} runs left {left_over} descriptors open")
     return tally
+
+
+def _run_target(
+    laboratory: Laboratory,
+    operation: type[Operation],
+    planned: Plan,
+    target: Target,
+    tally: Tally,
+    is_sample: bool,
+) -> None:
+    """One kill, tried again where the victim took another way than the recording."""
+    chooser = random.Random(target.point.index)
+    point = target.point
+    for _ in range(1 + _FURTHER_TRIES):
+        try:
+            outcome, state, lost = laboratory.kill(planned.variants[target.variant], point)
+        except OtherWay:
+            tally.finished += 1
+            continue
+        except (Violation, ChildFailure) as failure:
+            tally.kills += 1
+            tally.failures.append(f"killed {describe(point, target.variant)}: {failure}")
+            return
+        if outcome.ending is Ending.KILLED:
+            tally.kills += 1
+            tally.before += state == BEFORE
+            tally.after += state == AFTER
+            tally.lost += lost > 0
+            tally.asleep += isinstance(point, AsleepPoint)
+            tally.behind_system_calls += isinstance(point, Point) and point.follows_system_call
+            return
+        # Took another way than the recording, for example met no contention.
+        tally.finished += 1
+        if operation.changes_state and state != AFTER:
+            tally.failures.append(f"the operation ended, yet the state is the one {state}")
+            return
+        if is_sample:  # any other is as good
+            point = chooser.choice(planned.recordings[target.variant])
+    tally.missed += 1
+
+
+def describe(point: Point | AsleepPoint, variant: int) -> str:
+    """Says where a kill came."""
+    if isinstance(point, AsleepPoint):
+        return f"in variant {variant} while {point}"
+    return (
+        f"before instruction {point.index + 1} of variant {variant}, {locate(point.place)}"
+        + (f" called from {locate(point.address)}" if point.callee_address else "")
+        + (", right behind a system call" if point.follows_system_call else "")
+    )
 
 
 def _count_descriptors() -> int:
@@ -314,26 +407,26 @@ def run_operation(
     workers: int,
     deadline: float,
     stop_after: int,
-    with_libc: bool = False,
+    parts: Sequence[str] = (INSIDE,),
 ) -> Tally:
     """Runs all kills of an operation in `workers` processes."""
     started = time.monotonic()
-    laboratory = Laboratory(deadline=deadline, with_libc=with_libc)
-    tally = Tally(operation.name)
+    laboratory = Laboratory(deadline=deadline)
+    tally = Tally(operation.name, "" if wanted is not None else "+".join(parts))
     try:
-        variants, recordings, targets = plan(laboratory, operation, wanted)
+        planned = plan(laboratory, operation, wanted, parts)
     except (Violation, ChildFailure) as failure:
         tally.failures.append(f"without any kill: {failure}")
         tally.seconds = time.monotonic() - started
         return tally
-    tally.total = sum(map(len, recordings))
-    tally.points = len(targets)
+    count_instructions(tally, planned)
 
     def work(index: int) -> Tally:
         laboratory.pin(index)
         return run_targets(
-            laboratory, operation, variants, recordings, targets[index::workers], stop_after
-        )
+            laboratory, operation, planned, planned.targets[index::workers], stop_after,
+            is_sample=wanted is not None,
+        )  # fmt: skip
 
     flush_before_fork()
     children = []
@@ -343,26 +436,39 @@ def run_operation(
     try:
         for child in children:
             # Each case is bounded by its own deadlines; this one only ends a broken worker.
-            tally.add(child.report(60 + len(targets) * 8 * deadline))
+            tally.add(child.report(60 + len(planned.targets) * 8 * deadline))
             child.expect_success(deadline)
     except ChildFailure as failure:
         tally.failures.append(str(failure))
     finally:
         for child in children:
             child.close()
-    _judge_tally(tally, operation)
+    _judge_tally(tally, operation, wanted)
     tally.seconds = time.monotonic() - started
     return tally
 
 
-def _judge_tally(tally: Tally, operation: type[Operation]) -> None:
+def count_instructions(tally: Tally, planned: Plan) -> None:
+    """Fills in what the recordings say."""
+    everything = [point for points in planned.recordings for point in points]
+    tally.libc = sum(point.callee_address != 0 for point in everything)
+    tally.total = len(everything) - tally.libc
+    tally.points = len(planned.targets)
+
+
+def _judge_tally(tally: Tally, operation: type[Operation], wanted: int | None) -> None:
     """What only all kills together can show."""
     if tally.failures:
         return
-    needed = min(tally.points, operation.minimum)
-    if tally.kills < needed:
+    has_inside = tally.part in ("", INSIDE, f"{INSIDE}+{LIBC}")
+    needed = min(ENOUGH, operation.minimum)
+    if wanted is not None:
+        needed = min(needed, wanted)
+    if has_inside and tally.kills < needed:
         tally.failures.append(f"only {tally.kills} kills, {needed} needed")
-    if operation.changes_state and not (tally.before and tally.after):
+    if has_inside and operation.changes_state and not (tally.before and tally.after):
         tally.failures.append(
             "all kills left the same state: the points miss the moment at which it changes"
         )
+    if has_inside and operation.loses and tally.after >= ENOUGH // 10 and not tally.lost:
+        tally.failures.append("what died with the victim was never counted in stats().lost")

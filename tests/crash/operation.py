@@ -47,6 +47,11 @@ class Reports:
     fresh: Any = None
     peer: Any = None
 
+    @property
+    def lost(self) -> int:
+        """Messages that stats() counts as lost, where the operation asks."""
+        return self.fresh.get("lost", 0) if isinstance(self.fresh, dict) else 0
+
 
 class Operation(ABC):
     """One run of one operation on an object of its own; a new instance for every kill.
@@ -65,6 +70,14 @@ class Operation(ABC):
     """The peer ends behind the survivor, before the fresh process begins."""
     changes_state: ClassVar[bool] = True
     """Kills before the operation's effect and after it are both expected to be seen."""
+    loses: ClassVar[bool] = False
+    """What the victim took dies with it, and stats() must say so behind some of the kills."""
+    falls_asleep: ClassVar[bool] = False
+    """The victim sleeps in the kernel on the way: it is killed there, too."""
+    left_out: ClassVar[tuple[str, ...]] = ()
+    """Source files in which, and in what of libc is called there, it is not killed."""
+    has_threads: ClassVar[bool] = False
+    """The victim has a further thread inside: it cannot run freely while it is recorded."""
 
     @classmethod
     def variants(cls, laboratory: Laboratory) -> Sequence[Callable[[], Operation]]:
@@ -85,6 +98,9 @@ class Operation(ABC):
     def attach_victim(self) -> None:
         """Victim: as attach(), unless attaching is the operation."""
         self.attach()
+
+    def warm_victim(self) -> None:  # noqa: B027 - nothing to warm is a legitimate default
+        """Victim, before the operation: what a process does once, and other operations show."""
 
     @abstractmethod
     def act(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import mmap
 import os
 import pickle
 import re
@@ -195,3 +196,42 @@ def flush_before_fork() -> None:
     """Keeps buffered output from being written once more by a child."""
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+class Board:
+    """A few words that all processes of a case share: who is the victim, what has happened."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def __getitem__(self, index: int) -> int:
+        return int(_LENGTH.unpack_from(self._memory, 8 * index)[0])
+
+    def __setitem__(self, index: int, value: int) -> None:
+        _LENGTH.pack_into(self._memory, 8 * index, value)
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+def state_of(pid: int, thread: int | None = None) -> str:
+    """Returns the letter under which /proc tells a thread's state; "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/task/{thread or pid}/stat", encoding="utf-8") as stat:
+            return stat.read().rpartition(") ")[2][:1]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def await_sleep_or_end(pid: int, timeout: float, thread: int | None = None) -> None:
+    """Waits until the thread sleeps in the kernel and goes on to, or is gone."""
+    deadline = time.monotonic() + timeout
+    looks = 0
+    while looks < 6:
+        state = state_of(pid, thread)
+        if state in ("", "Z", "X"):
+            return
+        looks = looks + 1 if state == "S" else 0
+        if time.monotonic() > deadline:
+            raise ChildFailure(f"process {pid} does not fall asleep, its state is {state}")
+        time.sleep(0.0005)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from .channel_operation import ChannelOperation
+from .channels import PATIENCE
 from .harness import Laboratory
 from .operation import AFTER, BEFORE, Operation, OtherWay, State, Violation
 from .pipe_operations import OnPipe
@@ -23,7 +24,7 @@ class Recovery(ChannelOperation):
     first_point: Point | None = None  # None: the first operation alone, to be recorded
     first_is_done: bool | None = None
 
-    _CANDIDATES = 90
+    _CANDIDATES = 45
     _TAKE_OVER = 25  # instructions that a take-over needs at the very least
 
     @classmethod
@@ -93,6 +94,10 @@ class Recovery(ChannelOperation):
             return [State(BEFORE, self.first_alone().items), self.both()]
         return [before, State(AFTER, self.second_alone().items)]
 
+    def check_loss(self, label: str, lost: int) -> None:
+        if lost > 2 * self.may_lose:  # of the first victim, too
+            raise Violation(f"stats() counts {lost} lost messages")
+
     def prepare(self, laboratory: Laboratory) -> None:
         super().prepare(laboratory)
         point = self.first_point
@@ -112,20 +117,22 @@ class Recovery(ChannelOperation):
 class PutRecovery(Recovery):
     """put() behind a put() that was killed."""
 
+    labels: ClassVar[tuple[str, str]] = ("x1", "x2")
+
     def act_first(self) -> None:
-        self.put("x1")
+        self.put(self.labels[0])
 
     def act_second(self) -> None:
-        self.put("x2")
+        self.put(self.labels[1])
 
     def first_alone(self) -> State:
-        return State(AFTER, (*self.prefilled, "x1"))
+        return State(AFTER, (*self.prefilled, self.labels[0]))
 
     def second_alone(self) -> State:
-        return State("after, alone", (*self.prefilled, "x2"))
+        return State("after, alone", (*self.prefilled, self.labels[1]))
 
     def both(self) -> State:
-        return State(AFTER, (*self.prefilled, "x1", "x2"))
+        return State(AFTER, (*self.prefilled, *self.labels))
 
 
 class GetRecovery(Recovery):
@@ -201,6 +208,39 @@ class QueueGetRecovery(OnBoundedQueue, GetRecovery):
     """get() that takes over the consumers' lock."""
 
     name = "queue-get-recovery"
+    may_lose = 1
+
+
+class QueuePutLargeRecovery(OnBoundedQueue, PutRecovery):
+    """put() with a block that takes over from one, and takes its ordinal back."""
+
+    name = "queue-put-large-recovery"
+    _CANDIDATES = 30
+    labels = ("block", "large")
+
+
+class QueueGetManyRecovery(OnBoundedQueue, Recovery):
+    """get_many() that takes the consumers' lock over from one, blocks in hand."""
+
+    name = "queue-get-many-recovery"
+    _CANDIDATES = 30
+    prefilled: ClassVar[tuple[str, ...]] = ("p1", "block", "p2", "block", "p3", "p4", "p5")
+    may_lose = 2
+
+    def act_first(self) -> None:
+        self.channel.queue.get_many(2, timeout=PATIENCE)
+
+    def act_second(self) -> None:
+        self.channel.queue.get_many(2, timeout=PATIENCE)
+
+    def first_alone(self) -> State:
+        return State(AFTER, self.prefilled[2:])
+
+    def second_alone(self) -> State:
+        return State("after, alone", self.prefilled[2:])
+
+    def both(self) -> State:
+        return State(AFTER, self.prefilled[4:])
 
 
 class PipeSendRecovery(OnPipe, PutRecovery):
@@ -213,3 +253,19 @@ class PipeRecvRecovery(OnPipe, GetRecovery):
     """recv() that takes over from a dead receiver."""
 
     name = "pipe-recv-recovery"
+
+
+class PipeSendFragmentsRecovery(OnPipe, PutRecovery):
+    """send() in fragments that finds the turn of a dead sender."""
+
+    name = "pipe-send-fragments-recovery"
+    _CANDIDATES = 30
+    labels = ("fragments1", "fragments2")
+
+
+class PipeRecvFragmentsRecovery(OnPipe, GetRecovery):
+    """recv() in fragments that finds the turn of a dead receiver."""
+
+    name = "pipe-recv-fragments-recovery"
+    _CANDIDATES = 30
+    prefilled: ClassVar[tuple[str, ...]] = ("fragments1", "fragments2", "p1")

@@ -9,9 +9,11 @@
  * stepping at all: a hardware breakpoint counts how often an address is met. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -391,43 +393,13 @@ stop_ticker:
     ticker_stop(&ticker);
 }
 
-/* Executes `steps` instructions; a repeated string instruction is one. Returns
- * 1, 0 when the victim reached its end on the way, or -errno. */
-static int step_on(struct tracer *tracer, uint64_t steps, struct user_regs_struct *registers) {
-    while (steps > 0) {
-        uint64_t before = registers->rip;
-        int status, rc;
-        if ((rc = resume(tracer, PTRACE_SINGLESTEP, take_deferred(tracer))) < 0 ||
-            (rc = wait_victim(tracer, &status)) < 0)
-            return rc;
-        if (!WIFSTOPPED(status))
-            return -ESRCH;
-        if ((rc = get_registers(tracer, registers)) < 0)
-            return rc;
-        if (WSTOPSIG(status) != SIGTRAP) {
-            tracer->deferred_signal = WSTOPSIG(status);
-            continue;
-        }
-        if (registers->rip == (uint64_t)stepper_end_stop + 1)
-            return 0;
-        if (registers->rip == before) {
-            int length = repeated_string_length(tracer, before);
-            if (length < 0)
-                return length;
-            if (length > 0 && ((rc = run_past(tracer, before + (uint64_t)length)) < 0 ||
-                               (rc = get_registers(tracer, registers)) < 0))
-                return rc;
-        }
-        steps--;
-    }
-    return 1;
-}
-
 /* Kills the victim right before it executes the instruction at `address` for
- * the `occurrence`-th time (from 1), and `further_steps` instructions later. If
- * it does not get there it is detached at stepper_end(). */
-void stepper_kill(int pid, uint64_t address, uint64_t occurrence, uint64_t further_steps,
-                  int64_t timeout_ms, struct stepper_outcome *outcome) {
+ * the `occurrence`-th time (from 1). With a `callee_address` the kill comes
+ * later: when the instruction there is met for the `callee_occurrence`-th time
+ * after that, which is on behalf of the call that stands at `address`. If the
+ * victim does not get there it is detached at stepper_end(). */
+void stepper_kill(int pid, uint64_t address, uint64_t occurrence, uint64_t callee_address,
+                  uint64_t callee_occurrence, int64_t timeout_ms, struct stepper_outcome *outcome) {
     struct tracer tracer = {pid, NULL, 0, NULL, 0, now_ns() + timeout_ms * 1000000, 0, 0};
     struct user_regs_struct registers;
     struct ticker ticker;
@@ -459,16 +431,16 @@ void stepper_kill(int pid, uint64_t address, uint64_t occurrence, uint64_t furth
         } else if (registers.rip == (uint64_t)stepper_end_stop + 1) {
             break;
         } else if (registers.rip == address && ++outcome->count == occurrence) {
-            if ((rc = set_breakpoint(&tracer, 0)) < 0)
+            if (callee_address == 0) {
+                end_victim(&tracer, outcome, ENDING_KILLED, 0);
+                goto stop_ticker;
+            }
+            address = callee_address;
+            occurrence = callee_occurrence;
+            callee_address = 0;
+            outcome->count = 0;
+            if ((rc = set_breakpoint(&tracer, address)) < 0)
                 goto fail;
-            rc = step_on(&tracer, further_steps, &registers);
-            if (rc < 0)
-                goto fail;
-            outcome->address = registers.rip;
-            if (rc == 0)
-                break;
-            end_victim(&tracer, outcome, ENDING_KILLED, 0);
-            goto stop_ticker;
         }
     }
     if ((rc = set_breakpoint(&tracer, 0)) < 0 ||
@@ -480,6 +452,84 @@ fail:
     end_victim(&tracer, outcome, rc == -ETIMEDOUT ? ENDING_HUNG : ENDING_ERROR, -rc);
 stop_ticker:
     ticker_stop(&ticker);
+}
+
+/* Returns the state of the process in one letter, as /proc tells it, or 0. */
+static char state_of(pid_t pid) {
+    char path[32], text[256];
+    const char *behind_name;
+    ssize_t size;
+    int fd;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    size = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (size <= 0)
+        return 0;
+    text[size] = '\0';
+    behind_name = strrchr(text, ')');
+    return behind_name != NULL && behind_name[1] == ' ' ? behind_name[2] : 0;
+}
+
+/* Kills the victim once it sleeps in the kernel and goes on to, after that for
+ * `further_us` microseconds. If it comes to its end before that it is detached
+ * at stepper_end(). */
+void stepper_kill_asleep(int pid, int64_t further_us, int64_t timeout_ms,
+                         struct stepper_outcome *outcome) {
+    struct tracer tracer = {pid, NULL, 0, NULL, 0, now_ns() + timeout_ms * 1000000, 0, 0};
+    const struct timespec between_looks = {0, 200000};
+    const struct timespec further = {further_us / 1000000, further_us % 1000000 * 1000};
+    struct user_regs_struct registers;
+    int looks = 0; /* once could be a page fault or a lock of the kernel's */
+    int rc;
+
+    memset(outcome, 0, sizeof *outcome);
+    if (!await_begin(&tracer, outcome))
+        return;
+    if ((rc = resume(&tracer, PTRACE_CONT, 0)) < 0)
+        goto fail;
+    while (looks < 3) {
+        int status;
+        pid_t stopped = waitpid(pid, &status, __WALL | WNOHANG);
+        if (stopped < 0) {
+            rc = -errno;
+            goto fail;
+        }
+        if (stopped == 0) {
+            if (now_ns() > tracer.deadline_ns) {
+                rc = -ETIMEDOUT;
+                goto fail;
+            }
+            looks = state_of(pid) == 'S' ? looks + 1 : 0;
+            nanosleep(&between_looks, NULL);
+            continue;
+        }
+        looks = 0;
+        if (!WIFSTOPPED(status)) {
+            outcome->ending = ENDING_DIED;
+            outcome->wait_status = status;
+            return;
+        }
+        if ((rc = get_registers(&tracer, &registers)) < 0)
+            goto fail;
+        if (WSTOPSIG(status) == SIGTRAP && registers.rip == (uint64_t)stepper_end_stop + 1) {
+            if ((rc = resume(&tracer, PTRACE_DETACH, 0)) < 0)
+                goto fail;
+            outcome->ending = ENDING_FINISHED;
+            return;
+        }
+        if ((rc = resume(&tracer, PTRACE_CONT, WSTOPSIG(status))) < 0)
+            goto fail;
+    }
+    nanosleep(&further, NULL);
+    outcome->count = 1;
+    end_victim(&tracer, outcome, ENDING_KILLED, 0);
+    return;
+fail:
+    end_victim(&tracer, outcome, rc == -ETIMEDOUT ? ENDING_HUNG : ENDING_ERROR, -rc);
 }
 
 #else

@@ -90,14 +90,32 @@ class Range:
 class Point:
     """One instruction of a recording, found again by counting how often its address is met.
 
-    Instructions of callees (libc) are reached by stepping on from the call: their own
-    addresses are also met on behalf of others.
+    Instructions of callees (libc) are counted from the call on: their own addresses are also met
+    on behalf of others.
     """
 
     index: int  # in the recording, from 0
     address: int
     occurrence: int  # from 1
-    further_steps: int = 0
+    callee_address: int = 0
+    callee_occurrence: int = 0
+    follows_system_call: bool = False
+
+    @property
+    def place(self) -> int:
+        """The instruction before which the victim is killed."""
+        return self.callee_address or self.address
+
+
+@dataclass(frozen=True)
+class AsleepPoint:
+    """A kill while the victim sleeps in the kernel, so long after it fell asleep."""
+
+    index: int  # among the kills of this kind, from 0
+    further_us: int
+
+    def __str__(self) -> str:
+        return f"asleep, {self.further_us} microseconds further"
 
 
 def executable_ranges(path: str) -> list[Range]:
@@ -116,13 +134,21 @@ def executable_ranges(path: str) -> list[Range]:
 
 
 def libc_ranges() -> list[Range]:
-    """Returns where libc's text is mapped."""
+    """Returns where libc's text is mapped, and the text that the kernel lends it (the vDSO)."""
+    found: list[Range] = []
+    path_of_libc = None
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
-            path = line.rstrip("\n").split(maxsplit=5)[-1]
-            if os.path.basename(path).startswith(("libc.so", "libc-", "ld-musl")):
-                return executable_ranges(path)
-    raise LookupError("no libc is mapped")
+            fields = line.rstrip("\n").split(maxsplit=5)
+            path = fields[-1]
+            if path == "[vdso]":
+                start, end = (int(part, 16) for part in fields[0].split("-"))
+                found.append(Range(start, end, path))
+            elif os.path.basename(path).startswith(("libc.so", "libc-", "ld-musl")):
+                path_of_libc = path
+    if path_of_libc is None:
+        raise LookupError("no libc is mapped")
+    return [*executable_ranges(path_of_libc), *found]
 
 
 def locate(address: int) -> str:
@@ -153,6 +179,40 @@ def _symbol(path: str, offset: int) -> str:
         return ""
     line = f" {answer[1]}" if len(answer) > 1 and not answer[1].startswith("??") else ""
     return f" ({answer[0]}{line})"
+
+
+def source_files(addresses: Sequence[int]) -> dict[int, str]:
+    """Returns the names of the source files that the addresses were made from, where known."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            fields = line.rstrip("\n").split(maxsplit=5)
+            if len(fields) < 6 or "x" not in fields[1] or not fields[5].startswith("/"):
+                continue
+            start, end = (int(part, 16) for part in fields[0].split("-"))
+            found = [
+                (address, address - start + int(fields[2], 16))
+                for address in addresses
+                if start <= address < end
+            ]
+            if found:
+                places.setdefault(fields[5], []).extend(found)
+    files: dict[int, str] = {}
+    for path, pairs in places.items():
+        try:
+            answer = subprocess.run(
+                ["addr2line", "-s", "-e", path],
+                input="".join(f"{offset:#x}\n" for _, offset in pairs),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            ).stdout.splitlines()
+        except (OSError, subprocess.SubprocessError):
+            continue
+        for (address, _), place in zip(pairs, answer, strict=False):
+            files[address] = place.partition(":")[0]
+    return files
 
 
 def build_shared_object(source: Path, *flags: str) -> Path:
@@ -194,7 +254,9 @@ class Stepper:
         self._end: Callable[[], int] = library.stepper_end
         self._record = library.stepper_record
         self._kill = library.stepper_kill
-        self._record.restype = self._kill.restype = self._end.restype = None
+        self._kill_asleep = library.stepper_kill_asleep
+        for function in (self._record, self._kill, self._kill_asleep, self._end):
+            function.restype = None
 
     def begin(self) -> None:
         """Victim: the operation starts behind this call."""
@@ -240,7 +302,19 @@ class Stepper:
             pid,
             ctypes.c_uint64(point.address),
             ctypes.c_uint64(point.occurrence),
-            ctypes.c_uint64(point.further_steps),
+            ctypes.c_uint64(point.callee_address),
+            ctypes.c_uint64(point.callee_occurrence),
+            ctypes.c_int64(int(timeout * 1000)),
+            ctypes.byref(outcome),
+        )
+        return _as_outcome(outcome)
+
+    def kill_asleep(self, pid: int, further_us: int, *, timeout: float = 60.0) -> Outcome:
+        """Kills the victim while it sleeps in the kernel."""
+        outcome = _Outcome()
+        self._kill_asleep(
+            pid,
+            ctypes.c_int64(further_us),
             ctypes.c_int64(int(timeout * 1000)),
             ctypes.byref(outcome),
         )
@@ -258,15 +332,30 @@ def _as_outcome(raw: _Outcome) -> Outcome:
 def points_of(addresses: Sequence[int], inside: Sequence[Range]) -> list[Point]:
     """Turns a recording into its kill points, one an instruction."""
     seen: Counter[int] = Counter()
+    seen_in_callee: Counter[int] = Counter()
+    call = (0, 0)  # the last instruction inside, and its occurrence
     points: list[Point] = []
+    system_calls: dict[int, bool] = {}
+    before = 0
     for index, address in enumerate(addresses):
+        follows = system_calls.get(before, False)
         if any(address in part for part in inside):
             seen[address] += 1
-            points.append(Point(index, address, seen[address]))
-        else:  # in a callee: so many steps behind the last instruction inside
-            last = points[-1]
-            points.append(Point(index, last.address, last.occurrence, last.further_steps + 1))
+            seen_in_callee.clear()
+            call = (address, seen[address])
+            points.append(Point(index, *call, follows_system_call=follows))
+        else:  # in a callee: met so often since the last instruction inside
+            seen_in_callee[address] += 1
+            points.append(Point(index, *call, address, seen_in_callee[address], follows))
+        if address not in system_calls:
+            system_calls[address] = _is_system_call(address)
+        before = address
     return points
+
+
+def _is_system_call(address: int) -> bool:
+    """Whether `syscall` stands there in this process's text, which its children share."""
+    return address != 0 and ctypes.string_at(address, 2) == b"\x0f\x05"
 
 
 def evenly_spaced(points: Sequence[Point], wanted: int | None) -> list[Point]:

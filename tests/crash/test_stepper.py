@@ -163,11 +163,11 @@ def test_libc_counts_only_while_called_from_inside(stepper: Stepper, proof: Proo
     act()  # resolves memset
     alone = record(stepper, proof, act)
     points = record(stepper, proof, act, libc_ranges())
-    assert [p for p in points if p.further_steps == 0] == [
+    assert [p for p in points if p.callee_address == 0] == [
         Point(q.index, p.address, p.occurrence)
-        for p, q in zip(alone, [q for q in points if q.further_steps == 0], strict=True)
+        for p, q in zip(alone, [q for q in points if q.callee_address == 0], strict=True)
     ]
-    in_libc = [point for point in points if point.further_steps > 0]
+    in_libc = [point for point in points if point.callee_address != 0]
     assert len(in_libc) >= 10
     for point in evenly_spaced(in_libc, 10):
         ctypes.memset(proof.address, 0, 1024)

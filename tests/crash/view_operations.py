@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from .channel_operation import CATALOG, GetOperation, PutOperation, chooser
+from .channel_operation import CATALOG, ChannelOperation, GetOperation, PutOperation, chooser
 from .channels import check_blocks, wait_until
-from .operation import BEFORE, State, Violation
+from .harness import Laboratory
+from .operation import AFTER, BEFORE, State, Violation
 from .queue_operations import OnQueue
 
 
@@ -52,6 +54,8 @@ class QueueGetViews(OnQueue, GetOperation):
     """get() of such an object, up to the end of its last view."""
 
     name = "queue-get-views"
+    loses = True
+    may_lose = 1
     prefilled: ClassVar[tuple[str, ...]] = ("views", "views2", "p1")
 
 
@@ -89,3 +93,48 @@ class QueueForkViews(OnQueue, GetOperation):
 
     def states(self) -> Sequence[State]:
         return [State(BEFORE, self.prefilled[1:])]
+
+
+class QueueViewRelease(OnQueue, ChannelOperation):
+    """The end of the last view of each block of a message."""
+
+    name = "queue-view-release"
+    prefilled: ClassVar[tuple[str, ...]] = ("views", "p1", "p2")
+    changes_state = False
+
+    def attach_victim(self) -> None:
+        super().attach_victim()
+        self.held = self.channel.get()
+
+    def act(self) -> None:
+        self.held = None
+
+    def states(self) -> Sequence[State]:
+        return [State(BEFORE, self.prefilled[1:])]
+
+
+class QueuePutReaping(OnQueue, PutOperation):
+    """put() of an object whose blocks are those that a dead process viewed: it is reaped."""
+
+    name = "queue-put-reaping"
+    prefilled: ClassVar[tuple[str, ...]] = ("views", "p1")
+    item = "views2"
+
+    def prepare(self, laboratory: Laboratory) -> None:
+        super().prepare(laboratory)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.held = self.channel.get()
+                os.kill(os.getpid(), signal.SIGKILL)
+            finally:
+                os._exit(1)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGKILL:
+            raise Violation("the process that is to be reaped could not get")
+
+    def check_loss(self, label: str, lost: int) -> None:
+        if lost:  # the dead process had got its message
+            raise Violation(f"stats() counts {lost} lost messages")
+
+    def states(self) -> Sequence[State]:
+        return [State(BEFORE, ("p1",)), State(AFTER, ("p1", "views2"))]
