@@ -48,7 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", help="what all that is drawn depends on (default: drawn)")
     parser.add_argument(
         "--deadline", type=float, default=30.0, metavar="SECONDS",
-        help="somebody hangs when nobody has got on for so long (30)",
+        help="somebody hangs when no message was put or got for so long (30)",
     )  # fmt: skip
     parser.add_argument(
         "--candidate", default="fastipc", metavar="MODULE",

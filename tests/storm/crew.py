@@ -15,9 +15,8 @@ from .messages import PROFILES
 from .scenarios import Scenario
 from .workers import Life, work
 
-# More than there are CPUs anywhere that this runs: both sides are always crowded out.
-PRODUCERS = 3
-CONSUMERS = 3
+# More workers than there are CPUs: whoever holds a lock may have to wait for one.
+PRODUCERS = CONSUMERS = max(3, (os.cpu_count() or 1) // 2 + 1)
 DYING_PATIENCE_S = 1.0
 
 
@@ -35,12 +34,20 @@ class Worker:
     @property
     def has_begun(self) -> bool:
         """Whether it has reached its work."""
-        return self.book.steps() > 0
+        return self.book.has_begun()
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, unless the process has ended and was waited for."""
         if self.process.exitcode is None:
             os.kill(self.process.pid, number)
+
+    def is_running(self) -> bool:
+        """Whether its main thread has a CPU or waits for one."""
+        try:
+            with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as stat:
+                return stat.read().rpartition(") ")[2].startswith("R")
+        except OSError:
+            return False
 
     def await_stop(self) -> bool:
         """Wait until all of it is stopped; False if it has ended."""
@@ -75,7 +82,7 @@ class Crew:
         self._chance = chance
         self._senders = 0
         self.lives = 0
-        self.steps_of_the_dead = 0
+        self.moved_by_the_dead = 0
         self.tasks_begun = self.tasks_ended = 0
         self.aimed = 0  # of those killed, how many were met holding a lock
         self.books = verdict.Books()
@@ -132,30 +139,40 @@ class Crew:
             worker.continues_at = now + chance.uniform(*deaths.STOPPED_S)
         elif way in (deaths.TERM, deaths.EXIT):
             worker.ends_by = worker.ends_by or now + DYING_PATIENCE_S
-        worker.done_to_it.add(deaths.KILL if way == deaths.AIMED else way)
-        if way == deaths.AIMED and self._channel.stats is not None:
-            self._aim(worker)
+        if way == deaths.AIMED:
+            worker = self._aim() or worker
+            way = deaths.KILL
+        worker.done_to_it.add(way)
         # Before its handlers are there, it would end by a signal that is to do nothing.
         if way != deaths.NUDGE or worker.has_begun:
             worker.send(deaths.signal_of(way))
-        if way in (deaths.KILL, deaths.AIMED):
+        if way == deaths.KILL:
             worker.process.join()
 
-    def _aim(self, worker: Worker) -> None:
-        """Stop it, and continue it, until it is stopped while it holds a lock.
+    def _aim(self) -> Worker | None:
+        """Stop one after the other, until one is met that holds a lock; the others go on.
 
         A kill at a random moment meets one in a thousand so: it is held for some nanoseconds.
         """
-        descriptor, pid = self._channel.descriptor(), worker.process.pid
-        for _ in range(deaths.AIMS):
-            worker.send(signal.SIGSTOP)
-            if not worker.await_stop():
-                return
-            if pid in kinds.holders(descriptor):
-                self.aimed += 1
-                return
-            worker.send(signal.SIGCONT)
+        if self._channel.stats is None:
+            return None
+        descriptor = self._channel.descriptor()
+        ends = time.monotonic() + deaths.AIM_S
+        while time.monotonic() < ends:
+            running = [
+                worker
+                for worker in self.workers
+                if worker.continues_at is None and worker.is_running()
+            ]
+            if running:
+                worker = self._chance.choice(running)
+                worker.send(signal.SIGSTOP)
+                if worker.await_stop() and worker.process.pid in kinds.holders(descriptor):
+                    self.aimed += 1
+                    return worker
+                worker.send(signal.SIGCONT)
             time.sleep(self._chance.uniform(0, deaths.AIM_PAUSE_S))
+        return None
 
     def let_continue(self, now: float) -> None:
         """Continue those that were stopped long enough, and end those that a signal should have."""
@@ -186,9 +203,9 @@ class Crew:
         """Whether somebody may be dead by now of whom it is not known yet."""
         return any(worker.ends_by is not None for worker in self.workers)
 
-    def steps(self) -> int:
-        """Return a number that grows as long as anybody does something."""
-        return self.steps_of_the_dead + sum(worker.book.steps() for worker in self.workers)
+    def moved(self) -> int:
+        """Return how many messages were put and got: nobody hangs as long as it grows."""
+        return self.moved_by_the_dead + sum(worker.book.moved() for worker in self.workers)
 
     # ---- the dead ----
 
@@ -233,7 +250,7 @@ class Crew:
                 in_hand += self._channel.in_hand
             self.tasks_begun += words[ledger.DONE_BEGUN]
             self.tasks_ended += words[ledger.DONE_ENDED]
-        self.steps_of_the_dead += worker.book.steps()
+        self.moved_by_the_dead += worker.book.moved()
         self.books.in_hand += in_hand
         worker.book.close()
         os.unlink(life.ledger_path)
@@ -255,7 +272,7 @@ class Crew:
             )
             if worker.has_begun:
                 worker.send(signal.SIGUSR1)
-        time.sleep(0.5)
+                time.sleep(0.2)  # or they would write into each other's lines
         return "\n".join(told) + "\n" + self.errors()
 
     def errors(self) -> str:

@@ -17,7 +17,6 @@ NUDGE = "a signal that does nothing"
 
 _SIGNALS = {
     KILL: signal.SIGKILL,
-    AIMED: signal.SIGKILL,
     TERM: signal.SIGTERM,
     EXIT: signal.SIGUSR2,
     STOP: signal.SIGSTOP,
@@ -30,8 +29,8 @@ _WEIGHTS = {
 }
 _PAUSE_S = {"fork": (0.0, 0.03), "spawn": (0.0, 0.08)}
 STOPPED_S = (0.001, 0.1)
-# How often a process is stopped and looked at, before it is killed wherever it is.
-AIMS = 60
+# How long workers are stopped and looked at, before one is killed wherever it is.
+AIM_S = 0.05
 AIM_PAUSE_S = 0.0002
 
 

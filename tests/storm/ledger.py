@@ -25,7 +25,7 @@ CALLS_ENDED = 3  # gets that have returned and been logged, or raised
 RECEIVED = 4  # entries in the log
 DONE_BEGUN = 5  # calls of task_done() that have begun
 DONE_ENDED = 6  # and have returned
-STEPS = 7  # grows with whatever the thread does: it is not hung
+STEPS = 7  # grows with whatever the thread does
 FINISHED = 8  # the thread has ended as it should
 
 # Entries in a log, sender << 32 | number; a life that has filled one retires.
@@ -71,9 +71,16 @@ class Ledger:
             for at in range(threads)
         ]
 
-    def steps(self) -> int:
-        """Return a number that grows as long as any thread does something."""
-        return sum(thread.words[STEPS] for thread in self.threads)
+    def has_begun(self) -> bool:
+        """Return whether a thread has reached its work."""
+        return any(thread.words[STEPS] for thread in self.threads)
+
+    def moved(self) -> int:
+        """Return how many messages its threads have put and got, and how many have ended."""
+        return sum(
+            thread.words[PUT_ENDED] + thread.words[RECEIVED] + thread.words[FINISHED]
+            for thread in self.threads
+        )
 
     def close(self) -> None:
         """Unmap it."""

@@ -54,7 +54,7 @@ class Supervisor:
         self, scenario: Scenario, seed: str, seconds: float, deadline: float, candidate: str,
         folder: Path,
     ) -> None:  # fmt: skip
-        """deadline: the seconds without any progress after which somebody is hung."""
+        """deadline: the seconds after which, if no message was put or got, somebody is hung."""
         self._seconds = seconds
         self._deadline = deadline
         self._scenario = scenario
@@ -145,12 +145,12 @@ class Supervisor:
         return queue._limits()[0] if queue is not None and self._is_ours else 0
 
     def _look_at_progress(self, now: float) -> None:
-        steps = self._crew.steps()
-        if steps != self._progress:
-            self._progress, self._progress_at = steps, now
+        moved = self._crew.moved()
+        if moved != self._progress:
+            self._progress, self._progress_at = moved, now
         elif now - self._progress_at > self._deadline:
             raise StormError(
-                f"nobody got on for {self._deadline:g} s\n{self._crew.dump_stacks()}"
+                f"no message moved for {self._deadline:g} s\n{self._crew.dump_stacks()}"
                 f"\nstats: {self._channel.stats() if self._channel.stats else None}"
             )
 
