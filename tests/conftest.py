@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests import support
+from tests.broken import BrokenBuilds
 
 WATCHDOG_S = 60
 
@@ -95,6 +96,12 @@ def warm_processes() -> None:
         queue.put(None)
         queue.get()
         queue.close()
+
+
+@pytest.fixture(scope="session")
+def broken_builds(tmp_path_factory: pytest.TempPathFactory) -> BrokenBuilds:
+    """Builds of the extension that are broken on purpose."""
+    return BrokenBuilds(tmp_path_factory.mktemp("broken"))
 
 
 def _fastipc() -> ModuleType | None:

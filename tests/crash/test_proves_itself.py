@@ -4,17 +4,11 @@ SimpleQueue, and on builds of fastipc that are broken on purpose.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from . import command
+from tests.broken import BrokenBuilds
 
-_SOURCES = ("csrc", "fastipc", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+from . import command
 
 
 def test_a_sound_lock_and_two_copies_pass_at_every_instruction() -> None:
@@ -46,39 +40,6 @@ def test_a_deadlock_is_reported_on_the_standard_simple_queue() -> None:
     assert any("the survivor hung" in failure for failure in tally["failures"])
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a build needs, and of this tool, without anything that was built."""
-    folder = tmp_path_factory.mktemp("sources")
-    for name in _SOURCES:
-        source = command.ROOT / name
-        if source.is_dir():
-            shutil.copytree(
-                source,
-                folder / name,
-                ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.o", "_core.c"),
-            )
-        elif source.exists():
-            shutil.copy(source, folder / name)
-    return folder
-
-
-def build_broken(sources: Path, folder: Path, switch: str) -> Path:
-    """Builds the extension with one mistake switched on, beside its copied sources."""
-    shutil.copytree(sources, folder, dirs_exist_ok=True)
-    environment = {**os.environ, "CFLAGS": f"{os.environ.get('CFLAGS', '')} -D{switch}=1".strip()}
-    result = subprocess.run(
-        [sys.executable, "setup.py", "build_ext", "--inplace", "--build-temp", "build/broken"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
-    return folder
-
-
 @pytest.mark.watchdog(420)
 @pytest.mark.parametrize(
     ("switch", "points", "operations"),
@@ -91,9 +52,9 @@ def build_broken(sources: Path, folder: Path, switch: str) -> Path:
     ],
 )
 def test_a_build_that_is_broken_on_purpose_is_reported(
-    switch: str, points: str, operations: tuple[str, ...], sources: Path, tmp_path: Path
+    switch: str, points: str, operations: tuple[str, ...], broken_builds: BrokenBuilds
 ) -> None:
-    root = build_broken(sources, tmp_path / "broken", switch)
+    root = broken_builds.root(switch)
     tallies = command.run(
         *operations, "--points", points, "--stop-after", "1", "--deadline", "6",
         timeout=300, root=root,

@@ -1,0 +1,16 @@
+"""The storm: producers and consumers are killed at random and restarted, for minutes, and then it
+is counted what became of every message.
+
+`python -m tests.storm --help` runs it by hand; `test_storm.py` runs short ones under pytest.
+
+    messages.py    what travels: sizes, shapes, sender, number and checksum of each
+    ledger.py      what a worker was doing, in a file of its own that survives its kill
+    workers.py     what a producer and a consumer do until they are killed
+    kinds.py       one manner of speaking for the queues and pipes of a library
+    scenarios.py   the table of what is stormed
+    deaths.py      how workers are ended, and what their exit codes may then be
+    crew.py        the workers that live, and the restart of those that died
+    supervisor.py  one round: the storm, the calm behind it, and what is looked at then
+    verdict.py     the promise, as arithmetic on ledgers: what came how often, in which order
+    one.py         rounds of one scenario, behind which nothing may be left
+"""

@@ -1,0 +1,156 @@
+"""`python -m tests.storm`: kills producers and consumers at random for minutes and counts what
+became of every message.
+
+Exit code 0: the promise held. 1: it did not, or somebody hung.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .scenarios import SCENARIOS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Beyond what a scenario is to take, before it is given up as hung.
+GRACE_S = 90.0
+
+COLUMNS = (
+    "scenario", "seconds", "rounds", "lives", "killed", "killed holding a lock",
+    "messages put", "received",
+    "left for the supervisor", "missing", "counted as lost", "returned to a victim",
+    "locks taken over", "late wakes", "bytes at rest", "failures",
+)  # fmt: skip
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.storm", description=__doc__)
+    parser.add_argument(
+        "--scenario", action="append", metavar="NAME", choices=SCENARIOS,
+        help="only this one (repeatable); see --list",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, help="of storm, in all scenarios together (30)"
+    )
+    parser.add_argument(
+        "--round", type=float, default=8.0, metavar="SECONDS", help="a queue's storm at most (8)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="scenarios at one time (1)")
+    parser.add_argument("--seed", help="what all that is drawn depends on (default: drawn)")
+    parser.add_argument(
+        "--deadline", type=float, default=30.0, metavar="SECONDS",
+        help="somebody hangs when no message was put or got for so long (30)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--candidate", default="fastipc", metavar="MODULE",
+        help="a package with multiprocessing's interface (fastipc)",
+    )  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results there")
+    parser.add_argument("--list", action="store_true", help="print the names and exit")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def command_of(options: argparse.Namespace, name: str, seconds: float, seed: str) -> list[str]:
+    """Return the command line of the process that storms one scenario."""
+    return [
+        sys.executable, "-X", "faulthandler", "-m", "tests.storm", "--one", name,
+        "--seconds", str(seconds), "--round", str(options.round), "--seed", seed,
+        "--deadline", str(options.deadline), "--candidate", options.candidate,
+    ]  # fmt: skip
+
+
+def storm_apart(options: argparse.Namespace, name: str, seconds: float, seed: str) -> Any:
+    """Storm one scenario in a process of its own, which may hang or crash."""
+    began = time.monotonic()
+    # Each round may take its deadline in the storm, in the calm and at rest.
+    patience = seconds * 3 + options.deadline * 3 + GRACE_S
+    command = command_of(options, name, seconds, seed)
+    row = dict.fromkeys(COLUMNS, 0) | {"scenario": name}
+    try:
+        result = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=patience, check=False
+        )
+    except subprocess.TimeoutExpired:
+        failures = [f"it did not end within {patience:g} s"]
+    else:
+        try:
+            return json.loads(result.stdout)
+        except ValueError:
+            failures = [
+                f"its process ended with {result.returncode}: {result.stdout[-2000:]}"
+                f"{result.stderr[-8000:]}"
+            ]
+    row["seconds"] = round(time.monotonic() - began, 1)
+    row["failures"] = len(failures)
+    return {"row": row, "failures": failures}
+
+
+def print_row(row: dict[str, Any]) -> None:
+    print(
+        f"{row['scenario']:<24}{row['seconds']:>8}{row['rounds']:>7}{row['lives']:>7}"
+        f"{row['killed']:>8}{row['killed holding a lock']:>8}{row['messages put']:>10}"
+        f"{row['missing']:>9}"
+        f"{row['counted as lost']:>7}{row['locks taken over']:>11}{row['bytes at rest']:>10}"
+        f"{row['failures']:>10}",
+        flush=True,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    if options.list:
+        print("\n".join(SCENARIOS))
+        return 0
+    seed = options.seed or str(random.SystemRandom().randrange(10**6))
+    if options.one:
+        from .one import storm_here
+
+        print(json.dumps(storm_here(options, options.one, seed)))
+        return 0
+    names = options.scenario or list(SCENARIOS)
+    share = options.seconds / len(names) * options.jobs
+    began = time.monotonic()
+    print(f"seed {seed}, {share:.1f} s of storm a scenario", flush=True)
+    print(
+        f"{'scenario':<24}{'s':>8}{'rounds':>7}{'lives':>7}{'killed':>8}{'locked':>8}{'put':>10}{'missing':>9}"
+        f"{'lost':>7}{'taken over':>11}{'at rest':>10}{'failures':>10}",
+        flush=True,
+    )
+    rows, failures = [], []
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for found in pool.map(lambda name: storm_apart(options, name, share, seed), names):
+            rows.append(found["row"])
+            print_row(found["row"])
+            for failure in found["failures"]:
+                failures.append(f"{found['row']['scenario']}: {failure}")
+                print("    " + failure.replace("\n", "\n        "), flush=True)
+    seconds = round(time.monotonic() - began, 1)
+    killed = sum(row["killed"] for row in rows)
+    put = sum(row["messages put"] for row in rows)
+    print(f"{killed} kills, {put} messages, {len(failures)} failures in {seconds:.0f} s")
+    if options.json:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        kept = {
+            "name": "storm",
+            "command": " ".join(["python -m tests.storm", *given]),
+            "seconds": seconds,
+            "seed": seed,
+            "rows": rows,
+            "failures": failures,
+        }
+        options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

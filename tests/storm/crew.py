@@ -1,0 +1,300 @@
+"""The workers that live, and the restart of those that died. Knows what the dead had in hand."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from . import deaths, kinds, ledger, verdict
+from .kinds import Channel
+from .messages import PROFILES
+from .scenarios import Scenario
+from .workers import Life, work
+
+# More workers than there are CPUs: whoever holds a lock may have to wait for one.
+PRODUCERS = CONSUMERS = max(3, (os.cpu_count() or 1) // 2 + 1)
+DYING_PATIENCE_S = 1.0
+
+
+class Worker:
+    """One life and its process."""
+
+    def __init__(self, life: Life, process: Any) -> None:
+        self.life = life
+        self.process = process
+        self.book = ledger.Ledger(life.ledger_path, len(life.senders))
+        self.done_to_it: set[str] = set()
+        self.continues_at: float | None = None  # while it is stopped
+        self.ends_by: float | None = None  # after a signal that ends it as soon as it is handled
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has reached its work."""
+        return self.book.has_begun()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless the process has ended and was waited for."""
+        if self.process.exitcode is None:
+            os.kill(self.process.pid, number)
+
+    def is_running(self) -> bool:
+        """Whether its main thread has a CPU or waits for one."""
+        try:
+            with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as stat:
+                return stat.read().rpartition(") ")[2].startswith("R")
+        except OSError:
+            return False
+
+    def await_stop(self) -> bool:
+        """Wait until all of it is stopped; False if it has ended."""
+        if self.process.exitcode is not None:
+            return False
+        pid = self.process.pid
+        # Its end is multiprocessing's to wait for.
+        found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if found is None or found.si_code != os.CLD_STOPPED:
+            return False
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
+        return True
+
+
+class Crew:
+    """All workers of a round, over their many lives."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        context: Any,
+        channel: Channel,
+        seed: str,
+        folder: Path,
+        chance: random.Random,
+    ) -> None:
+        self._scenario = scenario
+        self._context = context
+        self._channel = channel
+        self._seed = seed
+        self._folder = folder
+        self._chance = chance
+        self._senders = 0
+        self.lives = 0
+        self.moved_by_the_dead = 0
+        self.tasks_begun = self.tasks_ended = 0
+        self.aimed = 0  # of those killed, how many were met holding a lock
+        self.books = verdict.Books()
+        self.ends: dict[str, int] = {}
+        self.failures: list[str] = []
+        self.flags_path = folder / "flags"
+        self.errors_path = folder / "errors"
+        ledger.Flags.create(self.flags_path)
+        self.errors_path.touch()
+        self.flags = ledger.Flags(str(self.flags_path))
+        self.workers: list[Worker] = []
+
+    def start(self) -> None:
+        """Start the first ones."""
+        for at in range(PRODUCERS + CONSUMERS):
+            self.workers.append(self._new_worker(at < PRODUCERS))
+
+    def _new_worker(self, produces: bool) -> Worker:
+        self.lives += 1
+        chance = self._chance
+        threads = 2 if chance.random() < 0.3 else 1
+        senders = tuple(range(self._senders + 1, self._senders + 1 + threads))
+        self._senders += threads
+        path = self._folder / f"life-{self.lives}"
+        ledger.create(path, threads)
+        life = Life(
+            number=self.lives,
+            produces=produces,
+            senders=senders,
+            seed=f"{self._seed}:{self.lives}",
+            profile=chance.choices(tuple(PROFILES), (30, 35, 25, 10))[0],
+            term_raises=chance.random() < 0.7,
+            dies_at=chance.randrange(3000) if produces and chance.random() < 0.2 else -1,
+            ledger_path=str(path),
+            flags_path=str(self.flags_path),
+            errors_path=str(self.errors_path),
+        )
+        process = self._context.Process(
+            target=work, args=(life, self._channel), name=f"life-{self.lives}", daemon=True
+        )
+        process.start()
+        return Worker(life, process)
+
+    # ---- what is done to them ----
+
+    def do(self, way: str, now: float) -> None:
+        """Do it to one of them."""
+        chance = self._chance
+        candidates = [worker for worker in self.workers if worker.has_begun]
+        if not candidates or chance.random() < 0.03:
+            candidates = self.workers
+        worker = chance.choice(candidates)
+        if way == deaths.STOP:
+            worker.continues_at = now + chance.uniform(*deaths.STOPPED_S)
+        elif way in (deaths.TERM, deaths.EXIT):
+            worker.ends_by = worker.ends_by or now + DYING_PATIENCE_S
+        if way == deaths.AIMED:
+            worker = self._aim() or worker
+            way = deaths.KILL
+        worker.done_to_it.add(way)
+        # Before its handlers are there, it would end by a signal that is to do nothing.
+        if way != deaths.NUDGE or worker.has_begun:
+            worker.send(deaths.signal_of(way))
+        if way == deaths.KILL:
+            worker.process.join()
+
+    def _aim(self) -> Worker | None:
+        """Stop one after the other, until one is met that holds a lock; the others go on.
+
+        A kill at a random moment meets one in a thousand so: it is held for some nanoseconds.
+        """
+        if self._channel.stats is None:
+            return None
+        descriptor = self._channel.descriptor()
+        ends = time.monotonic() + deaths.AIM_S
+        while time.monotonic() < ends:
+            running = [
+                worker
+                for worker in self.workers
+                if worker.continues_at is None and worker.is_running()
+            ]
+            if running:
+                worker = self._chance.choice(running)
+                worker.send(signal.SIGSTOP)
+                if worker.await_stop() and worker.process.pid in kinds.holders(descriptor):
+                    self.aimed += 1
+                    return worker
+                worker.send(signal.SIGCONT)
+            time.sleep(self._chance.uniform(0, deaths.AIM_PAUSE_S))
+        return None
+
+    def let_continue(self, now: float) -> None:
+        """Continue those that were stopped long enough, and end those that a signal should have."""
+        for worker in self.workers:
+            if worker.continues_at is not None and worker.continues_at <= now:
+                worker.continues_at = None
+                worker.send(signal.SIGCONT)
+            if worker.ends_by is not None and worker.ends_by <= now:
+                # Its exception was raised where Python ignores exceptions, such as in a finalizer.
+                worker.done_to_it.add(deaths.KILL)
+                worker.send(signal.SIGKILL)
+                worker.process.join()
+
+    def continue_all(self) -> None:
+        """Continue whoever is stopped."""
+        self.let_continue(float("inf"))
+
+    def kill_all(self) -> None:
+        """Kill all at one time."""
+        for worker in self.workers:
+            worker.done_to_it.add(deaths.KILL)
+            worker.send(signal.SIGKILL)
+        for worker in self.workers:
+            worker.process.join()
+
+    @property
+    def any_dying(self) -> bool:
+        """Whether somebody may be dead by now of whom it is not known yet."""
+        return any(worker.ends_by is not None for worker in self.workers)
+
+    def moved(self) -> int:
+        """Return how many messages were put and got: nobody hangs as long as it grows."""
+        return self.moved_by_the_dead + sum(worker.book.moved() for worker in self.workers)
+
+    # ---- the dead ----
+
+    def bury(self, replace: bool, may_finish: bool) -> int:
+        """Close the books of those that have ended; return how many messages they may have had in
+        hand. replace: each is followed by another.
+        """
+        in_hand = 0
+        for at, worker in enumerate(self.workers):
+            if worker.process.exitcode is None:
+                continue
+            in_hand += self._close_books(worker, may_finish)
+            if replace:
+                self.workers[at] = self._new_worker(worker.life.produces)
+        if not replace:
+            self.workers = [one for one in self.workers if one.process._popen is not None]
+        else:
+            assert all(worker.process._popen is not None for worker in self.workers)
+        return in_hand
+
+    def _close_books(self, worker: Worker, may_finish: bool) -> int:
+        life, code = worker.life, worker.process.exitcode
+        how = deaths.describe(code)
+        self.ends[how] = self.ends.get(how, 0) + 1
+        if code not in deaths.allowed_codes(life, worker.done_to_it, may_finish):
+            self.failures.append(
+                f"life {life.number}, a {'producer' if life.produces else 'consumer'}, {how}, and "
+                f"what was done to it is {sorted(worker.done_to_it)}"
+            )
+        in_hand = 0
+        for sender, thread in zip(life.senders, worker.book.threads):
+            words = thread.words
+            if life.produces:
+                self.books.senders[sender] = verdict.Sender(
+                    max(words[ledger.PUT_BEGUN], words[ledger.PUT_ENDED]), words[ledger.PUT_ENDED]
+                )
+                continue
+            log = ledger.copy_of_log(thread)
+            if len(log):
+                self.books.logs[f"life {life.number}, thread of log {sender}"] = log
+            if words[ledger.CALLS_BEGUN] != words[ledger.CALLS_ENDED]:
+                in_hand += self._channel.in_hand
+            self.tasks_begun += words[ledger.DONE_BEGUN]
+            self.tasks_ended += words[ledger.DONE_ENDED]
+        self.moved_by_the_dead += worker.book.moved()
+        self.books.in_hand += in_hand
+        worker.book.close()
+        os.unlink(life.ledger_path)
+        worker.process.close()
+        return in_hand
+
+    # ---- when something is wrong ----
+
+    def dump_stacks(self) -> str:
+        """Return where every worker is, in Python and in the kernel."""
+        self.continue_all()
+        told = []
+        for worker in self.workers:
+            words = [list(thread.words[: ledger.FINISHED + 1]) for thread in worker.book.threads]
+            told.append(
+                f"life {worker.life.number} ({'producer' if worker.life.produces else 'consumer'},"
+                f" pid {worker.process.pid}, in the kernel: {_where(worker.process.pid)}), "
+                f"words of its threads {words}"
+            )
+            if worker.has_begun:
+                worker.send(signal.SIGUSR1)
+                time.sleep(0.2)  # or they would write into each other's lines
+        return "\n".join(told) + "\n" + self.errors()
+
+    def errors(self) -> str:
+        """Return what workers have written to standard error, the end of it."""
+        return self.errors_path.read_text(errors="replace")[-20000:]
+
+    def close(self) -> None:
+        """End and forget all."""
+        for worker in self.workers:
+            worker.process.kill()
+            worker.process.join()
+            worker.book.close()
+            worker.process.close()
+        self.workers = []
+        self.flags.close()
+
+
+def _where(pid: int) -> str:
+    told = []
+    for name in ("wchan", "syscall"):
+        try:
+            told.append(Path(f"/proc/{pid}/{name}").read_text().strip())
+        except OSError:
+            continue
+    return ", ".join(told)

@@ -1,0 +1,356 @@
+"""One round: the storm, the calm behind it, and what is looked at then. The supervisor is the only
+process that is not killed; it puts and gets, too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import deaths, kinds, ledger, messages, verdict
+from .crew import Crew
+from .scenarios import Scenario
+from .workers import SUPERVISOR
+
+# What docs/design.md promises of a queue at rest: less than 2 MiB of memory.
+RESTING_BYTES = 2 * messages.MIB
+REST_PATIENCE_S = 15.0
+CAPACITY_BYTES = 700_000
+STATS_READINGS = 8
+
+
+class StormError(Exception):
+    """A breach of the promise behind which it makes no sense to go on."""
+
+
+@dataclass
+class Round:
+    """What came of one."""
+
+    seconds: float = 0.0
+    lives: int = 0
+    ends: dict[str, int] = field(default_factory=dict)
+    figures: verdict.Figures = field(default_factory=verdict.Figures)
+    unnoted: int = 0
+    aimed: int = 0
+    recoveries: int = 0
+    late_wakes: int = 0
+    resting_bytes: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+class Supervisor:
+    """One round on one channel."""
+
+    def __init__(
+        self, scenario: Scenario, seed: str, seconds: float, deadline: float, candidate: str,
+        folder: Path,
+    ) -> None:  # fmt: skip
+        """deadline: the seconds after which, if no message was put or got, somebody is hung."""
+        self._seconds = seconds
+        self._deadline = deadline
+        self._scenario = scenario
+        self._chance = random.Random(seed)
+        module = importlib.import_module(candidate)
+        context: Any = module.get_context(scenario.start_method)
+        self._is_ours = kinds.is_ours(context)
+        self._channel = kinds.KINDS[scenario.kind](context, scenario.batches, self._chance)
+        self._crew = Crew(scenario, context, self._channel, seed, folder, self._chance)
+        self._maker = messages.Maker(
+            SUPERVISOR, random.Random(seed), "small", self._channel.takes_buffers
+        )
+        self._put = 0
+        self._got: list[int] = []
+        self._round = Round()
+        self._lost = self._allowed = self._excesses = 0
+        self._progress = -1
+        self._progress_at = time.monotonic()
+
+    def run(self) -> Round:
+        """Storm, calm down, look."""
+        began = time.monotonic()
+        try:
+            capacity = self._capacity()
+            self._crew.books.logs["the supervisor, before"] = np.array(self._got, np.uint64)
+            self._got = []
+            self._storm()
+            if self._chance.random() < 0.5:
+                self._end_with_pills()
+            else:
+                self._end_with_a_massacre()
+            self._finish_tasks()
+            self._judge()
+            self._look_at_capacity(capacity)
+            self._look_at_rest()
+        except (StormError, messages.DamagedError) as error:
+            self._round.failures.append(str(error))
+        except Exception:
+            # Of a call of the library's that must not fail in here.
+            self._round.failures.append(traceback.format_exc())
+        finally:
+            self._crew.close()
+            self._channel.close()
+        self._round.seconds = time.monotonic() - began
+        self._round.lives = self._crew.lives
+        self._round.ends = self._crew.ends
+        self._round.aimed = self._crew.aimed
+        self._round.failures = self._crew.failures + self._round.failures
+        if self._crew.failures:
+            self._round.failures.append("standard error: " + self._crew.errors())
+        return self._round
+
+    # ---- the storm ----
+
+    def _storm(self) -> None:
+        self._crew.start()
+        method = self._scenario.start_method
+        now = time.monotonic()
+        ends, acts = now + self._seconds, now
+        while now < ends:
+            self._crew.let_continue(now)
+            self._allowed += self._crew.bury(replace=True, may_finish=False)
+            self._look_meanwhile(now)
+            if now >= acts:
+                way, pause = deaths.draw(self._chance, method)
+                self._crew.do(way, now)
+                acts = now + pause
+            time.sleep(0.001)
+            now = time.monotonic()
+        self._crew.continue_all()
+
+    def _look_meanwhile(self, now: float) -> None:
+        """What must hold at every moment."""
+        self._look_at_progress(now)
+        if self._crew.failures:
+            raise StormError("the storm was ended by the failure before")
+        if not self._is_ours:
+            return
+        limit = self._limit()
+        depth = self._channel.depth()
+        if limit and depth > limit:
+            raise StormError(f"{depth} items are queued, and maxsize is {limit}")
+        if not self._crew.any_dying:
+            self._look_at_lost()
+
+    def _limit(self) -> int:
+        queue = getattr(self._channel, "queue", None)
+        return queue._limits()[0] if queue is not None and self._is_ours else 0
+
+    def _look_at_progress(self, now: float) -> None:
+        moved = self._crew.moved()
+        if moved != self._progress:
+            self._progress, self._progress_at = moved, now
+        elif now - self._progress_at > self._deadline:
+            raise StormError(
+                f"no message moved for {self._deadline:g} s\n{self._crew.dump_stacks()}"
+                f"\nstats: {self._channel.stats() if self._channel.stats else None}"
+            )
+
+    def _look_at_lost(self) -> None:
+        """Since the last look, no more may be lost than the dead had in hand.
+
+        While others hold the lock for long, `lost` reads too low, never too high. Who has died
+        since those were buried makes it too high for a moment: so an excess has to last.
+        """
+        assert self._channel.stats is not None
+        lost = self._channel.stats().lost
+        if lost - self._lost <= self._allowed:
+            self._lost = max(self._lost, lost)
+            self._allowed = self._excesses = 0
+            return
+        self._excesses += 1
+        if self._excesses >= STATS_READINGS:
+            raise StormError(
+                f"{lost} messages are counted as lost, before it were {self._lost}; those that "
+                f"died meanwhile had {self._allowed} in hand at most"
+            )
+
+    # ---- the calm ----
+
+    def _wait_for(self, what: str, condition: Any, act: Any = None) -> None:
+        """Wait until it is so, as long as anybody gets on."""
+        self._progress_at = time.monotonic()
+        while not condition():
+            if act is not None:
+                act()
+            self._look_at_progress(time.monotonic())
+            if self._crew.failures:
+                raise StormError(f"in the calm, when waiting for {what}")
+            time.sleep(0.001)
+
+    def _bury_the_last(self) -> None:
+        self._allowed += self._crew.bury(replace=False, may_finish=True)
+
+    def _end_with_pills(self) -> None:
+        """Each worker comes to its end by itself: nobody hangs."""
+        crew = self._crew
+        # Those that were to die do so first.
+        self._wait_for(
+            "the end of those that were told to end",
+            lambda: not crew.any_dying,
+            lambda: (crew.let_continue(time.monotonic()), self._bury_the_last()),
+        )
+        crew.flags.stop()
+        self._wait_for(
+            "the end of the producers",
+            lambda: not any(worker.life.produces for worker in crew.workers),
+            self._bury_the_last,
+        )
+        # One at a time: whoever gets a batch would get the pills of others with it.
+        while crew.workers:
+            finished = self._finished()
+            message = self._make()
+            self._wait_for(
+                "room for a message",
+                lambda message=message: self._channel.put_within(message, 0.05),
+                self._bury_the_last,
+            )
+            self._put += 1
+            self._wait_for(
+                "the end of a consumer",
+                lambda finished=finished: self._finished() > finished,
+                self._bury_the_last,
+            )
+            self._wait_for(
+                "the exit of a consumer",
+                lambda: not self._exits_soon(),
+                self._bury_the_last,
+            )
+        self._drain()
+
+    def _finished(self) -> int:
+        """How many threads and lives have ended."""
+        return self._crew.lives * 4 - sum(
+            2 + sum(not thread.words[ledger.FINISHED] for thread in worker.book.threads)
+            for worker in self._crew.workers
+        )
+
+    def _exits_soon(self) -> bool:
+        return any(
+            all(thread.words[ledger.FINISHED] for thread in worker.book.threads)
+            for worker in self._crew.workers
+        )
+
+    def _end_with_a_massacre(self) -> None:
+        """All are killed at one time, and the supervisor takes what is left."""
+        self._crew.kill_all()
+        self._bury_the_last()
+        self._drain()
+
+    def _make(self) -> Any:
+        return self._maker.make(self._put)
+
+    def _drain(self) -> None:
+        began, empty = time.monotonic(), 0
+        while empty < 2:
+            taken = self._channel.get_within(0.05)
+            entries = messages.identify_all(taken)
+            for message in taken:
+                messages.check(message)
+            self._got += entries
+            empty = 0 if taken else empty + 1
+            if time.monotonic() - began > self._deadline + self._seconds:
+                raise StormError(f"{self._channel.depth()} messages are left and do not come out")
+        depth = self._channel.depth()
+        if depth and self._is_ours:
+            raise StormError(f"nothing comes any more, and {depth} messages are counted")
+
+    def _finish_tasks(self) -> None:
+        """join() waits for what was taken and not marked as done, and for no more."""
+        channel = self._channel
+        if not isinstance(channel, kinds.TaskChannel) or channel.stats is None:
+            return
+        puts = channel.stats().puts
+        least, most = puts - self._crew.tasks_begun, puts - self._crew.tasks_ended
+        count, waited, returned = channel.finish(self._deadline)
+        if not least <= count <= most:
+            raise StormError(
+                f"{count} tasks were left to be marked as done, of {puts}; it should be {least} to "
+                f"{most}"
+            )
+        if not returned or (count > 0 and not waited):
+            raise StormError(
+                f"join() {'did not return' if not returned else 'returned early'}, {count} tasks "
+                "were left"
+            )
+
+    # ---- what is looked at ----
+
+    def _judge(self) -> None:
+        books = self._crew.books
+        books.drained = np.array(self._got, np.uint64)
+        books.senders[SUPERVISOR] = verdict.Sender(self._put, self._put)
+        if self._channel.stats is not None:
+            stats = self._channel.stats()
+            books.puts, books.lost = stats.puts, stats.lost
+            self._round.recoveries, self._round.late_wakes = stats.recoveries, stats.late_wakes
+            used, books.given = kinds.slots(self._channel.descriptor())
+            if used > self._channel.slots:
+                self._round.failures.append(f"{used} slots are in use, and one process is left")
+            if stats.gets != stats.puts:
+                self._round.failures.append(f"{stats.puts} puts and {stats.gets} gets are counted")
+            if self._limit() and stats.items_high > self._limit():
+                self._round.failures.append(
+                    f"{stats.items_high} items were queued once, and maxsize is {self._limit()}"
+                )
+            received = sum(map(len, books.logs.values())) + len(books.drained)
+            self._round.unnoted = books.given - received
+        self._round.figures, failures = verdict.judge(books)
+        self._round.failures += failures
+
+    def _capacity(self) -> int | None:
+        """How many messages of one size fit; they are taken out again."""
+        queue = getattr(self._channel, "queue", None)
+        if queue is None or not self._is_ours or not any(queue._limits()[:2]):
+            return None
+        payload = b"" if self._limit() else bytes(CAPACITY_BYTES)
+        # Beside the books: these are put and got by nobody but the supervisor.
+        count = 0
+        while self._channel.put_within(self._message(payload), 0):
+            count += 1
+            self._put += 1
+        self._drain()
+        return count
+
+    def _message(self, payload: bytes) -> Any:
+        checksum = messages.checksum_of(SUPERVISOR, self._put, payload)
+        return messages.as_tuple(SUPERVISOR, self._put, checksum, memoryview(payload))
+
+    def _look_at_capacity(self, before: int | None) -> None:
+        after = self._capacity()
+        if after != before or (self._limit() and after != self._limit()):
+            raise StormError(f"{after} messages fit, before the storm {before} did")
+
+    def _look_at_rest(self) -> None:
+        """No memory is left in hand, and what is kept warm is given back when traffic rests."""
+        if not self._is_ours:
+            return
+        census = self._channel.check()
+        if census["owned"] or census["queued"] or census["queued_records"]:
+            self._round.failures.append(f"blocks are left: {census}")
+        descriptor = self._channel.descriptor()
+        began = time.monotonic()
+        while True:
+            self._round.resting_bytes = kinds.memory_bytes(descriptor)
+            if self._round.resting_bytes <= RESTING_BYTES:
+                return
+            if time.monotonic() - began > REST_PATIENCE_S:
+                break
+            assert not self._channel.get_within(0.2)
+        self._round.failures.append(
+            f"{self._round.resting_bytes} bytes of memory are left at rest: {census}"
+        )
+
+
+def storm(scenario: Scenario, seed: str, seconds: float, deadline: float, candidate: str) -> Round:
+    """Do one round and return what came of it."""
+    with tempfile.TemporaryDirectory(prefix="fastipc-storm-") as folder:
+        return Supervisor(scenario, seed, seconds, deadline, candidate, Path(folder)).run()

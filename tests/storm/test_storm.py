@@ -1,0 +1,135 @@
+"""The storm: short ones pass, and it fails where it must: on builds of fastipc that are broken on
+purpose, and on the standard library's queue.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.broken import BrokenBuilds
+
+from . import messages
+from .__main__ import main
+from .scenarios import SCENARIOS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def storm(
+    folder: Path, *scenarios: str, seconds: float, seed: str = "1", deadline: float = 20,
+    candidate: str = "fastipc", root: Path = ROOT, timeout: float = 100,
+) -> dict[str, Any]:  # fmt: skip
+    """Run the tool in a process of its own and return its results."""
+    kept = folder / "storm.json"
+    chosen = [word for name in scenarios for word in ("--scenario", name)]
+    # What the tool starts ends with it, also when the timeout kills it.
+    result = subprocess.run(
+        [
+            sys.executable, "-m", "tests.storm", *chosen, "--seconds", str(seconds),
+            "--seed", seed, "--deadline", str(deadline), "--candidate", candidate,
+            "--json", str(kept),
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )  # fmt: skip
+    assert kept.exists(), result.stdout + result.stderr
+    found: dict[str, Any] = json.loads(kept.read_text())
+    assert result.returncode == int(bool(found["failures"])), result.stdout + result.stderr
+    return found
+
+
+def test_every_kind_is_stormed_under_each_start_method() -> None:
+    assert {
+        f"{kind}-{method}{end}"
+        for kind in ("queue", "bounded", "max-bytes", "joinable")
+        for method in ("fork", "spawn")
+        for end in ("", "-batches")
+    } | {"pipe-fork", "pipe-spawn"} == set(SCENARIOS)
+
+
+@pytest.mark.watchdog(120)
+@pytest.mark.parametrize("scenario", ["bounded-fork-batches", "pipe-fork"])
+def test_a_short_storm_costs_what_the_killed_had_in_hand(scenario: str, tmp_path: Path) -> None:
+    found = storm(tmp_path, scenario, seconds=1)
+    assert found["failures"] == []
+    (row,) = found["rows"]
+    assert row["scenario"] == scenario
+    assert row["killed"] > 0
+    assert row["messages put"] > 0
+    assert row["messages put"] == (
+        row["received"] + row["left for the supervisor"] + row["missing"]
+    )
+    assert row["missing"] == row["counted as lost"] + row["returned to a victim"]
+
+
+@pytest.mark.watchdog(120)
+def test_the_standard_queue_does_not_stand_it(tmp_path: Path) -> None:
+    found = storm(
+        tmp_path, "bounded-fork", seconds=6, deadline=4, candidate="multiprocessing",
+    )  # fmt: skip
+    assert found["failures"]
+    assert found["rows"][0]["lives"] > 0
+
+
+@pytest.mark.watchdog(420)
+def test_a_lock_that_nobody_takes_over_is_noticed(
+    broken_builds: BrokenBuilds, tmp_path: Path
+) -> None:
+    root = broken_builds.root("FASTIPC_BREAK_NO_TAKEOVER")
+    failures: list[str] = []
+    # A storm in which nobody was killed while he held a lock proves nothing.
+    for seed in range(8):
+        found = storm(
+            tmp_path, "bounded-fork", seconds=8, seed=str(seed), deadline=4, root=root
+        )  # fmt: skip
+        failures += found["failures"]
+        if failures:
+            break
+    assert failures
+
+
+def test_the_names_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    assert capsys.readouterr().out.split() == list(SCENARIOS)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 70_000])
+@pytest.mark.parametrize(
+    "shape", [messages.as_tuple, messages.as_bytes, messages.as_nested, messages.as_parcel]
+)
+def test_a_message_tells_its_sender_its_number_and_whether_it_is_whole(
+    shape: Any, size: int
+) -> None:
+    payload = memoryview(bytes(range(256)) * (size // 256 + 1))[:size]
+    checksum = messages.checksum_of(7, 11, payload)
+    message = shape(7, 11, checksum, payload)
+    messages.check(message)
+    assert messages.identify(message) == (7, 11)
+    with pytest.raises(messages.DamagedError, match="its checksum is"):
+        messages.check(shape(7, 12, checksum, payload))
+    with pytest.raises(messages.DamagedError, match="its checksum is"):
+        messages.check(shape(7, 11, checksum, memoryview(bytes(size + 1))))
+
+
+def test_a_message_without_a_payload_may_be_a_number() -> None:
+    message = messages.as_int(5, 6, messages.checksum_of(5, 6, b""))
+    assert message < 1 << 63
+    messages.check(message)
+    assert messages.identify(message) == (5, 6)
+    with pytest.raises(messages.DamagedError):
+        messages.check(message ^ 1 << 20)
+
+
+@pytest.mark.parametrize("what", [None, b"short", (1, 2), {"from": (1, 2)}, -1])
+def test_what_is_no_message_is_damage(what: Any) -> None:
+    with pytest.raises(messages.DamagedError):
+        messages.identify(what)
