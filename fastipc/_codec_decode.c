@@ -87,7 +87,8 @@ struct memo {
     PyObject *result; /* of get_container() */
     int count;
     int depth;
-    int dicts; /* begun so far */
+    int dicts;       /* begun so far */
+    uint64_t filter; /* of the objects so far, a bit chosen by the address of each */
     int has_objects;
     int header_count;
     PyObject *object[SEEN_MAX];
@@ -95,17 +96,22 @@ struct memo {
     PyObject *type[HEADERS_MAX];
 };
 
+ALWAYS_INLINE uint64_t filter_bit(const PyObject *object) {
+    return UINT64_C(1) << ((uint64_t)(uintptr_t)object * UINT64_C(0x9E3779B97F4A7C15) >> 58);
+}
+
 /* Adds what was found to have room. */
 ALWAYS_INLINE void remember(struct memo *memo, PyObject *object) {
     if (memo->has_objects)
         Py_INCREF(object);
+    memo->filter |= filter_bit(object);
     memo->object[memo->count++] = object;
 }
 
 /* Whether a key that is kept for all messages is in this one already: then this is another
  * object, which is equal, and stays another one. In the first dict no two are equal. */
 ALWAYS_INLINE int is_taken(const struct memo *memo, const PyObject *key) {
-    if (memo != NULL && memo->dicts > 1)
+    if (memo != NULL && memo->dicts > 1 && memo->filter & filter_bit(key))
         for (int i = 0; i < memo->count; i++)
             if (memo->object[i] == key)
                 return 1;
@@ -235,9 +241,37 @@ ALWAYS_INLINE uint64_t hash_key(const uint8_t *data, Py_ssize_t size) {
     return (first ^ (last << 29 | last >> 35) ^ (uint64_t)size) * UINT64_C(0x9E3779B97F4A7C15);
 }
 
+/* memcmp() of what is mostly as short as a name, without a call. */
+ALWAYS_INLINE int is_same_text(const uint8_t *a, const uint8_t *b, size_t size) {
+    uint64_t a64[2], b64[2];
+    uint32_t a32[2], b32[2];
+
+    if (size > 16)
+        return memcmp(a, b, size) == 0;
+    if (size >= 8) {
+        memcpy(&a64[0], a, 8);
+        memcpy(&b64[0], b, 8);
+        memcpy(&a64[1], a + size - 8, 8);
+        memcpy(&b64[1], b + size - 8, 8);
+        return ((a64[0] ^ b64[0]) | (a64[1] ^ b64[1])) == 0;
+    }
+    if (size >= 4) {
+        memcpy(&a32[0], a, 4);
+        memcpy(&b32[0], b, 4);
+        memcpy(&a32[1], a + size - 4, 4);
+        memcpy(&b32[1], b + size - 4, 4);
+        return ((a32[0] ^ b32[0]) | (a32[1] ^ b32[1])) == 0;
+    }
+    for (size_t i = 0; i < size; i++)
+        if (a[i] != b[i])
+            return 0;
+    return 1;
+}
+
 ALWAYS_INLINE int is_key(PyObject *key, const uint8_t *data, Py_ssize_t size) {
+    /* Kept keys are ASCII. */
     return PyUnicode_GET_LENGTH(key) == size &&
-           memcmp(PyUnicode_1BYTE_DATA(key), data, (size_t)size) == 0;
+           is_same_text((const uint8_t *)((PyASCIIObject *)key + 1), data, (size_t)size);
 }
 
 ALWAYS_INLINE PyObject *get_key_str(const struct memo *memo, const uint8_t *data, Py_ssize_t size) {
@@ -558,6 +592,7 @@ static const uint8_t *get_deep(const uint8_t *at, const uint8_t *end, PyObject *
     struct memo memo;
 
     memo.count = memo.depth = memo.dicts = memo.header_count = 0;
+    memo.filter = 0;
     memo.has_objects = fastipc_has_objects(at, end - at);
     at = get_container(at, end, &memo);
     if (memo.has_objects) {

@@ -6,6 +6,7 @@
 
 #include "_codec_headers.h"
 #include "_codec_values.h"
+#include "_dict_copies.h"
 #include "_instances.h"
 
 #if PY_VERSION_HEX < 0x030B0000
@@ -19,6 +20,24 @@ struct writer {
 
 /* What any scalar but a str or bytes takes at most; less room than this counts as none. */
 #define SCALAR_MAX 9
+
+/* memcpy() of what is mostly as short as a name, without a call. */
+static inline void copy_text(uint8_t *to, const char *from, size_t size) {
+    if (size > 16) {
+        memcpy(to, from, size);
+    } else if (size >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + size - 8, from + size - 8, 8);
+    } else if (size >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + size - 4, from + size - 4, 4);
+    } else if (size >= 2) {
+        memcpy(to, from, 2);
+        to[size - 1] = (uint8_t)from[size - 1];
+    } else if (size == 1) {
+        *to = (uint8_t)*from;
+    }
+}
 
 static inline int put_sized(struct writer *writer, uint8_t tag8, uint8_t tag32, const char *data,
                             Py_ssize_t size) {
@@ -34,7 +53,7 @@ static inline int put_sized(struct writer *writer, uint8_t tag8, uint8_t tag32, 
         memcpy(writer->at, &size32, 4);
         writer->at += 4;
     }
-    memcpy(writer->at, data, (size_t)size);
+    copy_text(writer->at, data, (size_t)size);
     writer->at += size;
     return 0;
 }
@@ -188,16 +207,21 @@ static int put_reference(struct writer *writer, int number, struct seen *seen) {
 static int put_container(struct writer *writer, PyObject *obj, PyTypeObject *type,
                          struct seen *seen);
 
+static inline int put_seen_str(struct writer *writer, PyObject *obj, struct seen *seen) {
+    int number = see(seen, obj);
+
+    return number == -1 ? put_str(writer, obj) : put_reference(writer, number, seen);
+}
+
 /* All but containers. */
-static inline int put_plain(struct writer *writer, PyObject *obj, PyTypeObject *type,
-                            struct seen *seen) {
+static int put_plain(struct writer *writer, PyObject *obj, PyTypeObject *type, struct seen *seen) {
     int number;
 
-    if (type == &PyUnicode_Type || type == &PyBytes_Type) {
+    if (type == &PyUnicode_Type)
+        return put_seen_str(writer, obj, seen);
+    if (type == &PyBytes_Type) {
         number = see(seen, obj);
-        if (number != -1)
-            return put_reference(writer, number, seen);
-        return type == &PyUnicode_Type ? put_str(writer, obj) : put_bytes(writer, obj);
+        return number == -1 ? put_bytes(writer, obj) : put_reference(writer, number, seen);
     }
     return put_number(writer, obj, type);
 }
@@ -209,6 +233,10 @@ static inline int is_container(PyTypeObject *type) {
 static inline int put_member(struct writer *writer, PyObject *obj, struct seen *seen) {
     PyTypeObject *type = Py_TYPE(obj);
 
+    if (type == &PyUnicode_Type)
+        return put_seen_str(writer, obj, seen);
+    if (type == &PyLong_Type || type == &PyFloat_Type)
+        return put_number(writer, obj, type);
     /* Of a class that Python code has made: perhaps an instance that the codec takes. */
     if (is_container(type) || type->tp_flags & Py_TPFLAGS_HEAPTYPE)
         return put_container(writer, obj, type, seen);
@@ -228,13 +256,22 @@ static int put_sequence(struct writer *writer, uint8_t tag, PyObject **items, Py
 }
 
 static int put_dict(struct writer *writer, PyObject *obj, struct seen *seen) {
-    Py_ssize_t pos = 0, count = PyDict_GET_SIZE(obj);
+    Py_ssize_t pos = 0, count = PyDict_GET_SIZE(obj), entries;
+    const struct fastipc_dict_entry *entry;
     PyObject *key, *value;
 
     if (count > CONTAINER_MAX || writer->end - writer->at < 2)
         return -1;
     *writer->at++ = VALUE_DICT;
     *writer->at++ = (uint8_t)count;
+    entry = fastipc_dict_entries(obj, &entries);
+    if (entry != NULL) {
+        for (; entries > 0; entries--, entry++)
+            if (entry->value != NULL && (put_seen_str(writer, entry->key, seen) < 0 ||
+                                         put_member(writer, entry->value, seen) < 0))
+                return -1;
+        return 0;
+    }
     /* What is no scalar, as a tuple may be, is not for the codec in the place of a key. */
     while (PyDict_Next(obj, &pos, &key, &value))
         if (put_plain(writer, key, Py_TYPE(key), seen) < 0 || put_member(writer, value, seen) < 0)

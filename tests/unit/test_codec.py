@@ -223,13 +223,14 @@ def instances(draw):
 
 
 @pytest.mark.parametrize(
-    "objects",
-    [scalars, containers(), nested(), instances()],
+    ("objects", "examples"),
+    [(scalars, 1000), (containers(), 1000), (nested(), 1000), (instances(), 300)],
     ids=["scalars", "containers", "nested", "instances"],
 )
-def test_generated_objects_are_what_pickle_would_give(objects):
+def test_generated_objects_are_what_pickle_would_give(objects, examples):
     with a_queue() as queue:
-        OFTEN(given(objects)(lambda obj: check(queue, obj)))()
+        often = settings(OFTEN, max_examples=examples)
+        often(given(objects)(lambda obj: check(queue, obj)))()
 
 
 @pytest.mark.parametrize("make", [str, Str], ids=lambda make: make.__name__)
