@@ -28,12 +28,19 @@ cdef extern from "_codec.h":
     Py_ssize_t fastipc_encode(object obj, uint8_t *buffer, Py_ssize_t size) noexcept
     object fastipc_decode(const uint8_t *data, Py_ssize_t size)
     int fastipc_check_ascii(object str) except -1
+    bint fastipc_has_objects(const uint8_t *data, Py_ssize_t size) noexcept
 
     PyObject *fastipc_decode_ref "fastipc_decode"(const uint8_t *data, Py_ssize_t size) except NULL
 
 cdef extern from "_lists.h":
     list fastipc_list_with_room(Py_ssize_t room)
     int fastipc_list_add(list members, PyObject *member) except -1
+
+cdef extern from "_classes.h":
+    int fastipc_classes_init(object forking_pickler, object table, object registry) except -1
+
+cdef extern from "_codec_shapes.h":
+    int fastipc_shapes_init(object loads, object error) except -1
 
 cdef extern from "_reducers.h":
     object fastipc_reducers_new(object forking_pickler, object copyreg_table)

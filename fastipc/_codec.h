@@ -1,7 +1,8 @@
-/* _codec.h - small objects to bytes and back, without pickle: None, bool, int (64
- * bits), float, str and bytes of exact type, and flat tuples, lists and dicts of
- * them. What decodes equals, in type, value and sharing, what pickle would give.
- * Runs no Python code and takes no lock. */
+/* _codec.h - small objects to bytes and back, without pickle: None, bool, int (64 bits), float,
+ * str and bytes of exact type, tuples, lists and dicts of them, and instances of classes of which
+ * pickle would send no more than the name and the __dict__ (_classes.h). What decodes equals, in
+ * type, value and sharing, what pickle would give. Encoding runs no Python code; decoding does as
+ * pickle does, where a class has to be imported or has methods of its own for it. */
 #ifndef FASTIPC_CODEC_H
 #define FASTIPC_CODEC_H
 
@@ -21,8 +22,14 @@
 Py_ssize_t fastipc_encode(PyObject *obj, uint8_t *buffer, Py_ssize_t size);
 
 /* A new reference to the object that `size` bytes at `data` stand for, or NULL with
- * an exception: OSError (EBADMSG) when they stand for none, MemoryError. */
+ * an exception: OSError (EBADMSG) when they stand for none, MemoryError; with instances in it,
+ * also what pickle would raise. */
 PyObject *fastipc_decode(const uint8_t *data, Py_ssize_t size);
+
+/* Whether there are instances in a message: then decoding it may run Python code. */
+static inline int fastipc_has_objects(const uint8_t *data, Py_ssize_t size) {
+    return size > 0 && (*data & 0x84) == 0x84; /* as in _codec_values.h */
+}
 
 /* Whether a str that was made for ASCII, and filled with bytes from elsewhere, is ASCII: 0,
  * or -1 with an OSError (EBADMSG); then the str must be dropped unread. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "_codec_shapes.h"
 #include "_codec_values.h"
 #include "_dict_copies.h"
 
@@ -80,19 +81,37 @@ ALWAYS_INLINE Py_ssize_t pass_sized(struct reader *reader, int wide, const uint8
     return size;
 }
 
-/* The str and bytes of the message so far, in their order: the containers hold them. */
+/* The str and bytes of the message so far, in their order. The containers hold them, and nobody
+ * else sees these; with instances code may run that does, and then the memo holds them itself. */
 struct memo {
     PyObject *result; /* of get_container() */
     int count;
     int depth;
-    int dicts; /* begun so far */
+    int dicts;       /* begun so far */
+    uint64_t filter; /* of the objects so far, a bit chosen by the address of each */
+    int has_objects;
+    int header_count;
     PyObject *object[SEEN_MAX];
+    struct fastipc_shape *shape[HEADERS_MAX]; /* of each header; references, as the next */
+    PyObject *type[HEADERS_MAX];
 };
+
+ALWAYS_INLINE uint64_t filter_bit(const PyObject *object) {
+    return UINT64_C(1) << ((uint64_t)(uintptr_t)object * UINT64_C(0x9E3779B97F4A7C15) >> 58);
+}
+
+/* Adds what was found to have room. */
+ALWAYS_INLINE void remember(struct memo *memo, PyObject *object) {
+    if (memo->has_objects)
+        Py_INCREF(object);
+    memo->filter |= filter_bit(object);
+    memo->object[memo->count++] = object;
+}
 
 /* Whether a key that is kept for all messages is in this one already: then this is another
  * object, which is equal, and stays another one. In the first dict no two are equal. */
 ALWAYS_INLINE int is_taken(const struct memo *memo, const PyObject *key) {
-    if (memo != NULL && memo->dicts > 1)
+    if (memo != NULL && memo->dicts > 1 && memo->filter & filter_bit(key))
         for (int i = 0; i < memo->count; i++)
             if (memo->object[i] == key)
                 return 1;
@@ -107,7 +126,7 @@ ALWAYS_INLINE PyObject *note(struct memo *memo, PyObject *object) {
         Py_DECREF(object);
         return damaged();
     }
-    memo->object[memo->count++] = object;
+    remember(memo, object);
     return object;
 }
 
@@ -187,6 +206,8 @@ ALWAYS_INLINE PyObject *get_value(struct reader *reader, struct memo *memo) {
     case VALUE_TUPLE:
     case VALUE_LIST:
     case VALUE_DICT:
+    case VALUE_OBJECT:
+    case VALUE_OBJECT_LIKE:
         if (memo == NULL)
             return damaged();
         reader->at = get_container(at, reader->end, memo);
@@ -220,9 +241,37 @@ ALWAYS_INLINE uint64_t hash_key(const uint8_t *data, Py_ssize_t size) {
     return (first ^ (last << 29 | last >> 35) ^ (uint64_t)size) * UINT64_C(0x9E3779B97F4A7C15);
 }
 
+/* memcmp() of what is mostly as short as a name, without a call. */
+ALWAYS_INLINE int is_same_text(const uint8_t *a, const uint8_t *b, size_t size) {
+    uint64_t a64[2], b64[2];
+    uint32_t a32[2], b32[2];
+
+    if (size > 16)
+        return memcmp(a, b, size) == 0;
+    if (size >= 8) {
+        memcpy(&a64[0], a, 8);
+        memcpy(&b64[0], b, 8);
+        memcpy(&a64[1], a + size - 8, 8);
+        memcpy(&b64[1], b + size - 8, 8);
+        return ((a64[0] ^ b64[0]) | (a64[1] ^ b64[1])) == 0;
+    }
+    if (size >= 4) {
+        memcpy(&a32[0], a, 4);
+        memcpy(&b32[0], b, 4);
+        memcpy(&a32[1], a + size - 4, 4);
+        memcpy(&b32[1], b + size - 4, 4);
+        return ((a32[0] ^ b32[0]) | (a32[1] ^ b32[1])) == 0;
+    }
+    for (size_t i = 0; i < size; i++)
+        if (a[i] != b[i])
+            return 0;
+    return 1;
+}
+
 ALWAYS_INLINE int is_key(PyObject *key, const uint8_t *data, Py_ssize_t size) {
+    /* Kept keys are ASCII. */
     return PyUnicode_GET_LENGTH(key) == size &&
-           memcmp(PyUnicode_1BYTE_DATA(key), data, (size_t)size) == 0;
+           is_same_text((const uint8_t *)((PyASCIIObject *)key + 1), data, (size_t)size);
 }
 
 ALWAYS_INLINE PyObject *get_key_str(const struct memo *memo, const uint8_t *data, Py_ssize_t size) {
@@ -253,6 +302,8 @@ ALWAYS_INLINE PyObject *get_key(struct reader *reader, struct memo *memo) {
     case VALUE_TUPLE:
     case VALUE_LIST:
     case VALUE_DICT:
+    case VALUE_OBJECT:
+    case VALUE_OBJECT_LIKE:
         return damaged();
     default:
         return get_value(reader, memo);
@@ -326,7 +377,7 @@ ALWAYS_INLINE int pass_key(struct reader *reader, struct memo *memo, PyObject *k
         if (size < 0 || !is_key(key, content, size) || is_taken(memo, key))
             return 0;
         if (memo != NULL)
-            memo->object[memo->count++] = key;
+            remember(memo, key);
     }
     *reader = behind;
     return 1;
@@ -409,9 +460,18 @@ ALWAYS_INLINE PyObject *get_dict(struct reader *reader, struct memo *memo, Py_ss
     return dict;
 }
 
+/* Code that runs in the middle of a message shall not meet what is half made. */
+ALWAYS_INLINE int hide(const struct memo *memo, PyObject *made) {
+    if (memo == NULL || !memo->has_objects || made == NULL || !PyObject_GC_IsTracked(made))
+        return 0;
+    PyObject_GC_UnTrack(made);
+    return 1;
+}
+
 ALWAYS_INLINE PyObject *get_tuple(struct reader *start, struct memo *memo, Py_ssize_t count) {
     struct reader reader = *start;
     PyObject *result = PyTuple_New(count);
+    int hidden = count != 0 && hide(memo, result);
 
     for (Py_ssize_t i = 0; result != NULL && i < count; i++) {
         PyObject *member = get_value(&reader, memo);
@@ -421,6 +481,8 @@ ALWAYS_INLINE PyObject *get_tuple(struct reader *start, struct memo *memo, Py_ss
         else
             PyTuple_SET_ITEM(result, i, member);
     }
+    if (hidden && result != NULL)
+        PyObject_GC_Track(result);
     *start = reader;
     return result;
 }
@@ -428,6 +490,7 @@ ALWAYS_INLINE PyObject *get_tuple(struct reader *start, struct memo *memo, Py_ss
 ALWAYS_INLINE PyObject *get_list(struct reader *start, struct memo *memo, Py_ssize_t count) {
     struct reader reader = *start;
     PyObject *result = PyList_New(count);
+    int hidden = hide(memo, result);
 
     for (Py_ssize_t i = 0; result != NULL && i < count; i++) {
         PyObject *member = get_value(&reader, memo);
@@ -437,8 +500,64 @@ ALWAYS_INLINE PyObject *get_list(struct reader *start, struct memo *memo, Py_ssi
         else
             PyList_SET_ITEM(result, i, member);
     }
+    if (hidden && result != NULL)
+        PyObject_GC_Track(result);
     *start = reader;
     return result;
+}
+
+/* The header at reader->at, behind the number of attributes: its number, or -1 with an exception. */
+static int get_header(struct reader *reader, struct memo *memo, Py_ssize_t count) {
+    struct fastipc_shape *shape;
+    uint16_t names_bytes;
+
+    if (reader->end - reader->at < 2 || memo->header_count == HEADERS_MAX) {
+        damaged();
+        return -1;
+    }
+    memcpy(&names_bytes, reader->at, 2);
+    reader->at += 2;
+    if (reader->end - reader->at < names_bytes) {
+        damaged();
+        return -1;
+    }
+    shape = fastipc_shape_of(reader->at, names_bytes, count, &memo->type[memo->header_count]);
+    if (shape == NULL)
+        return -1;
+    reader->at += names_bytes;
+    memo->shape[memo->header_count] = shape;
+    return memo->header_count++;
+}
+
+/* The instance whose code stands at reader->at, behind the tag and one byte. */
+static PyObject *get_object(struct reader *reader, struct memo *memo, uint8_t tag, uint8_t byte) {
+    PyObject *values[FASTIPC_ATTRIBUTES_MAX];
+    struct fastipc_shape *shape;
+    Py_ssize_t done;
+    int number;
+
+    if (!memo->has_objects)
+        return damaged();
+    if (tag == VALUE_OBJECT) {
+        number = get_header(reader, memo, byte);
+        if (number < 0)
+            return NULL;
+    } else {
+        number = byte;
+        if (number >= memo->header_count)
+            return damaged();
+    }
+    shape = memo->shape[number];
+    for (done = 0; done < shape->count; done++) {
+        values[done] = get_value(reader, memo);
+        if (values[done] == NULL)
+            break;
+    }
+    if (done == shape->count)
+        return fastipc_shape_make(shape, memo->type[number], values);
+    while (done-- > 0)
+        Py_DECREF(values[done]);
+    return NULL;
 }
 
 ALWAYS_INLINE PyObject *get_container_of(struct reader *reader, struct memo *memo, uint8_t tag,
@@ -453,13 +572,18 @@ ALWAYS_INLINE PyObject *get_container_of(struct reader *reader, struct memo *mem
 /* The container at `at`, in memo->result; returns what is behind it. */
 static const uint8_t *get_container(const uint8_t *at, const uint8_t *end, struct memo *memo) {
     struct reader reader = {at + 2, end};
+    uint8_t tag;
 
     if (end - at < 2 || memo->depth == DEPTH_MAX) {
         memo->result = damaged();
         return end;
     }
+    tag = *at & VALUE_IS_DEEP ? *at & ~(VALUE_IS_DEEP | VALUE_HAS_OBJECTS) : *at;
     memo->depth++;
-    memo->result = get_container_of(&reader, memo, *at & ~VALUE_IS_DEEP, at[1]);
+    if (tag == VALUE_OBJECT || tag == VALUE_OBJECT_LIKE)
+        memo->result = get_object(&reader, memo, tag, at[1]);
+    else
+        memo->result = get_container_of(&reader, memo, tag, at[1]);
     memo->depth--;
     return reader.at;
 }
@@ -467,24 +591,42 @@ static const uint8_t *get_container(const uint8_t *at, const uint8_t *end, struc
 static const uint8_t *get_deep(const uint8_t *at, const uint8_t *end, PyObject **result) {
     struct memo memo;
 
-    memo.count = memo.depth = memo.dicts = 0;
+    memo.count = memo.depth = memo.dicts = memo.header_count = 0;
+    memo.filter = 0;
+    memo.has_objects = fastipc_has_objects(at, end - at);
     at = get_container(at, end, &memo);
+    if (memo.has_objects) {
+        while (memo.count > 0)
+            Py_DECREF(memo.object[--memo.count]);
+        while (memo.header_count-- > 0) {
+            fastipc_shape_release(memo.shape[memo.header_count]);
+            Py_DECREF(memo.type[memo.header_count]);
+        }
+    }
     *result = memo.result;
     return at;
 }
 
+/* Whether a message begins with the tag of a container that says that it is deep. */
+ALWAYS_INLINE int is_deep(uint8_t tag) {
+    uint8_t plain = tag & ~(VALUE_IS_DEEP | VALUE_HAS_OBJECTS);
+
+    return tag & VALUE_IS_DEEP && (plain == VALUE_TUPLE || plain == VALUE_DICT ||
+                                   plain == VALUE_LIST || plain == VALUE_OBJECT);
+}
+
 PyObject *fastipc_decode(const uint8_t *data, Py_ssize_t size) {
     struct reader reader = {data, data + size};
-    uint8_t tag = size < 2 ? 0 : *data & ~VALUE_IS_DEEP;
+    uint8_t tag = size < 2 ? 0 : *data;
     PyObject *result;
 
-    if (tag != VALUE_TUPLE && tag != VALUE_DICT && tag != VALUE_LIST) {
-        result = get_value(&reader, NULL);
-    } else if (*data & VALUE_IS_DEEP) {
-        reader.at = get_deep(data, reader.end, &result);
-    } else {
+    if (tag == VALUE_TUPLE || tag == VALUE_DICT || tag == VALUE_LIST) {
         reader.at += 2;
         result = get_container_of(&reader, NULL, tag, data[1]);
+    } else if (is_deep(tag)) {
+        reader.at = get_deep(data, reader.end, &result);
+    } else {
+        result = get_value(&reader, NULL);
     }
     if (result != NULL && reader.at != reader.end) {
         Py_DECREF(result);

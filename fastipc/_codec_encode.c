@@ -4,7 +4,10 @@
 
 #include <string.h>
 
+#include "_codec_headers.h"
 #include "_codec_values.h"
+#include "_dict_copies.h"
+#include "_instances.h"
 
 #if PY_VERSION_HEX < 0x030B0000
 #include <longintrepr.h>
@@ -17,6 +20,24 @@ struct writer {
 
 /* What any scalar but a str or bytes takes at most; less room than this counts as none. */
 #define SCALAR_MAX 9
+
+/* memcpy() of what is mostly as short as a name, without a call. */
+static inline void copy_text(uint8_t *to, const char *from, size_t size) {
+    if (size > 16) {
+        memcpy(to, from, size);
+    } else if (size >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + size - 8, from + size - 8, 8);
+    } else if (size >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + size - 4, from + size - 4, 4);
+    } else if (size >= 2) {
+        memcpy(to, from, 2);
+        to[size - 1] = (uint8_t)from[size - 1];
+    } else if (size == 1) {
+        *to = (uint8_t)*from;
+    }
+}
 
 static inline int put_sized(struct writer *writer, uint8_t tag8, uint8_t tag32, const char *data,
                             Py_ssize_t size) {
@@ -32,7 +53,7 @@ static inline int put_sized(struct writer *writer, uint8_t tag8, uint8_t tag32, 
         memcpy(writer->at, &size32, 4);
         writer->at += 4;
     }
-    memcpy(writer->at, data, (size_t)size);
+    copy_text(writer->at, data, (size_t)size);
     writer->at += size;
     return 0;
 }
@@ -143,9 +164,15 @@ struct seen {
     int count;
     int container_count;
     int depth;
-    uint8_t is_deep; /* VALUE_IS_DEEP, or 0 */
+    int header_count;
+    uint8_t flags; /* VALUE_IS_DEEP, VALUE_HAS_OBJECTS */
     PyObject *container[NESTED_MAX];
     PyObject *object[SEEN_MAX];
+    struct {
+        PyTypeObject *type;
+        Py_ssize_t bytes;
+        const uint8_t *data; /* in the message */
+    } header[HEADERS_MAX];
 };
 
 /* The number of an object that was seen before; -1, now it is; -2, there are too many. */
@@ -170,7 +197,7 @@ static int put_reference(struct writer *writer, int number, struct seen *seen) {
 
     if (number < 0 || writer->end - writer->at < 3)
         return -1;
-    seen->is_deep = VALUE_IS_DEEP;
+    seen->flags |= VALUE_IS_DEEP;
     *writer->at++ = VALUE_SEEN;
     memcpy(writer->at, &number16, 2);
     writer->at += 2;
@@ -180,16 +207,21 @@ static int put_reference(struct writer *writer, int number, struct seen *seen) {
 static int put_container(struct writer *writer, PyObject *obj, PyTypeObject *type,
                          struct seen *seen);
 
+static inline int put_seen_str(struct writer *writer, PyObject *obj, struct seen *seen) {
+    int number = see(seen, obj);
+
+    return number == -1 ? put_str(writer, obj) : put_reference(writer, number, seen);
+}
+
 /* All but containers. */
-static inline int put_plain(struct writer *writer, PyObject *obj, PyTypeObject *type,
-                            struct seen *seen) {
+static int put_plain(struct writer *writer, PyObject *obj, PyTypeObject *type, struct seen *seen) {
     int number;
 
-    if (type == &PyUnicode_Type || type == &PyBytes_Type) {
+    if (type == &PyUnicode_Type)
+        return put_seen_str(writer, obj, seen);
+    if (type == &PyBytes_Type) {
         number = see(seen, obj);
-        if (number != -1)
-            return put_reference(writer, number, seen);
-        return type == &PyUnicode_Type ? put_str(writer, obj) : put_bytes(writer, obj);
+        return number == -1 ? put_bytes(writer, obj) : put_reference(writer, number, seen);
     }
     return put_number(writer, obj, type);
 }
@@ -201,8 +233,14 @@ static inline int is_container(PyTypeObject *type) {
 static inline int put_member(struct writer *writer, PyObject *obj, struct seen *seen) {
     PyTypeObject *type = Py_TYPE(obj);
 
-    return is_container(type) ? put_container(writer, obj, type, seen)
-                              : put_plain(writer, obj, type, seen);
+    if (type == &PyUnicode_Type)
+        return put_seen_str(writer, obj, seen);
+    if (type == &PyLong_Type || type == &PyFloat_Type)
+        return put_number(writer, obj, type);
+    /* Of a class that Python code has made: perhaps an instance that the codec takes. */
+    if (is_container(type) || type->tp_flags & Py_TPFLAGS_HEAPTYPE)
+        return put_container(writer, obj, type, seen);
+    return put_plain(writer, obj, type, seen);
 }
 
 static int put_sequence(struct writer *writer, uint8_t tag, PyObject **items, Py_ssize_t count,
@@ -218,16 +256,90 @@ static int put_sequence(struct writer *writer, uint8_t tag, PyObject **items, Py
 }
 
 static int put_dict(struct writer *writer, PyObject *obj, struct seen *seen) {
-    Py_ssize_t pos = 0, count = PyDict_GET_SIZE(obj);
+    Py_ssize_t pos = 0, count = PyDict_GET_SIZE(obj), entries;
+    const struct fastipc_dict_entry *entry;
     PyObject *key, *value;
 
     if (count > CONTAINER_MAX || writer->end - writer->at < 2)
         return -1;
     *writer->at++ = VALUE_DICT;
     *writer->at++ = (uint8_t)count;
+    entry = fastipc_dict_entries(obj, &entries);
+    if (entry != NULL) {
+        for (; entries > 0; entries--, entry++)
+            if (entry->value != NULL && (put_seen_str(writer, entry->key, seen) < 0 ||
+                                         put_member(writer, entry->value, seen) < 0))
+                return -1;
+        return 0;
+    }
     /* What is no scalar, as a tuple may be, is not for the codec in the place of a key. */
     while (PyDict_Next(obj, &pos, &key, &value))
         if (put_plain(writer, key, Py_TYPE(key), seen) < 0 || put_member(writer, value, seen) < 0)
+            return -1;
+    return 0;
+}
+
+/* Notes what can be in a message but once: one that is there twice, or in itself, is for pickle. */
+static inline int see_once(struct seen *seen, PyObject *obj) {
+    for (int i = 0; i < seen->container_count; i++)
+        if (seen->container[i] == obj)
+            return -1;
+    if (seen->container_count == NESTED_MAX)
+        return -1;
+    seen->container[seen->container_count++] = obj;
+    return 0;
+}
+
+static inline int put_raw(struct writer *writer, const uint8_t *data, Py_ssize_t size) {
+    if (writer->end - writer->at < size)
+        return -1;
+    memcpy(writer->at, data, (size_t)size);
+    writer->at += size;
+    return 0;
+}
+
+/* What comes before the values of an instance. */
+static int put_header(struct writer *writer, PyTypeObject *type, PyObject **keys, Py_ssize_t count,
+                      struct seen *seen) {
+    const struct fastipc_header *header;
+    int is_checked = 0;
+
+    for (int i = 0; i < seen->header_count; i++)
+        is_checked |= seen->header[i].type == type;
+    header = fastipc_header_of(type, keys, count, is_checked);
+    if (header == NULL)
+        return -1;
+    for (int i = 0; is_checked && i < seen->header_count; i++)
+        if (seen->header[i].type == type && seen->header[i].bytes == header->bytes &&
+            memcmp(seen->header[i].data, header->data, (size_t)header->bytes) == 0) {
+            uint8_t like[2] = {VALUE_OBJECT_LIKE, (uint8_t)i};
+
+            return put_raw(writer, like, 2);
+        }
+    if (seen->header_count == HEADERS_MAX)
+        return -1;
+    seen->header[seen->header_count].type = type;
+    seen->header[seen->header_count].bytes = header->bytes;
+    seen->header[seen->header_count++].data = writer->at;
+    return put_raw(writer, header->data, header->bytes);
+}
+
+static int put_object(struct writer *writer, PyObject *obj, PyTypeObject *type, struct seen *seen) {
+    PyObject *keys[FASTIPC_ATTRIBUTES_MAX], *values[FASTIPC_ATTRIBUTES_MAX], *dict;
+    Py_ssize_t count;
+
+    /* First of all, whether it is one of those: only their attributes can be read. */
+    if (!fastipc_header_is_for(type))
+        return -1;
+    count = fastipc_instance_read(obj, keys, values, &dict);
+    if (count < 0 || put_header(writer, type, keys, count, seen) < 0)
+        return -1;
+    /* The __dict__ may itself be in the message; pickle would tell. */
+    if (dict != NULL && see_once(seen, dict) < 0)
+        return -1;
+    seen->flags |= VALUE_IS_DEEP | VALUE_HAS_OBJECTS;
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (put_member(writer, values[i], seen) < 0)
             return -1;
     return 0;
 }
@@ -236,24 +348,20 @@ static int put_container(struct writer *writer, PyObject *obj, PyTypeObject *typ
                          struct seen *seen) {
     int rc;
 
-    /* One that is there twice, or in itself, is for pickle. There is but one empty tuple. */
-    if (type != &PyTuple_Type || PyTuple_GET_SIZE(obj) != 0) {
-        for (int i = 0; i < seen->container_count; i++)
-            if (seen->container[i] == obj)
-                return -1;
-        if (seen->container_count == NESTED_MAX)
-            return -1;
-        seen->container[seen->container_count++] = obj;
-    }
+    /* There is but one empty tuple. */
+    if ((type != &PyTuple_Type || PyTuple_GET_SIZE(obj) != 0) && see_once(seen, obj) < 0)
+        return -1;
     if (seen->depth == DEPTH_MAX)
         return -1;
     if (seen->depth++ != 0)
-        seen->is_deep = VALUE_IS_DEEP;
+        seen->flags |= VALUE_IS_DEEP;
     if (type == &PyTuple_Type)
         rc = put_sequence(writer, VALUE_TUPLE, ((PyTupleObject *)obj)->ob_item,
                           PyTuple_GET_SIZE(obj), seen);
     else if (type == &PyDict_Type)
         rc = put_dict(writer, obj, seen);
+    else if (type != &PyList_Type)
+        rc = put_object(writer, obj, type, seen);
     else
         rc = put_sequence(writer, VALUE_LIST, ((PyListObject *)obj)->ob_item, PyList_GET_SIZE(obj),
                           seen);
@@ -266,11 +374,11 @@ static int put_outermost(struct writer *writer, PyObject *obj, PyTypeObject *typ
     struct seen seen;
 
     memset(seen.filter, 0, sizeof(seen.filter));
-    seen.count = seen.container_count = seen.depth = 0;
-    seen.is_deep = 0;
+    seen.count = seen.container_count = seen.depth = seen.header_count = 0;
+    seen.flags = 0;
     if (put_container(writer, obj, type, &seen) < 0)
         return -1;
-    *first |= seen.is_deep;
+    *first |= seen.flags;
     return 0;
 }
 
@@ -279,7 +387,7 @@ Py_ssize_t fastipc_encode(PyObject *obj, uint8_t *buffer, Py_ssize_t size) {
     PyTypeObject *type = Py_TYPE(obj);
     int rc;
 
-    if (is_container(type))
+    if (is_container(type) || type->tp_flags & Py_TPFLAGS_HEAPTYPE)
         rc = put_outermost(&writer, obj, type);
     else if (type == &PyUnicode_Type)
         rc = put_str(&writer, obj);

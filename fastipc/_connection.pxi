@@ -267,7 +267,8 @@ cdef class ConnectionBase:
             data = self.receive(scratch, &size, &tag)
             if data is not None:
                 return self.object_of(data, tag)
-        if tag == FASTIPC_TAG_CODED and not self.custom and self.conn != NULL:
+        if (tag == FASTIPC_TAG_CODED and not self.custom and self.conn != NULL
+                and not fastipc_has_objects(scratch, size)):
             # No code of the object's runs that could fork, close or kill.
             fipc_channel_count_given_now(&self.conn.in_, 1)
             return decode(scratch, size, tag)
@@ -694,6 +695,11 @@ cdef bytes as_bytes(object data, uint16_t tag):
         return data
     if tag == FASTIPC_TAG_BYTES:
         return dumps(data)
+    if tag == FASTIPC_TAG_CODED and fastipc_has_objects(
+        <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
+    ):
+        # Without the classes, which this process may not have.
+        return _pickle_of(bytes(data))
     return dumps(decode(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), tag))
 
 

@@ -1,5 +1,7 @@
 # _messages.pxi - objects to messages and back: the codec for small ones, pickle for the
 # rest. A message is bytes and a tag; how it travels is csrc/'s.
+from fastipc._transcode import pickle_of as _pickle_of
+
 cdef extern from *:
     """
     #define fastipc_is_exact_ascii(o) (PyUnicode_CheckExact(o) && PyUnicode_IS_COMPACT_ASCII(o))

@@ -25,6 +25,9 @@ cdef object _modules = _sys.modules
 # Asks both tables in each look-up: what is registered or replaced, also in the middle of a
 # dump, counts from then on.
 cdef object _reducers = fastipc_reducers_new(_ForkingPickler, _copyreg.dispatch_table)
+# The codec asks them, too: it takes instances of which pickle would send nothing unusual.
+fastipc_classes_init(_ForkingPickler, _copyreg.dispatch_table, _copyreg._extension_registry)
+fastipc_shapes_init(_loads, _pickle.UnpicklingError)
 
 
 cdef class PickleWriter:

@@ -308,7 +308,7 @@ cdef class QueueBase:
             self.get_slow(&got, deadline)
         if got.block_count == 0 and not self.custom and not self.closed:
             # No code of the object's runs that could fork, close or kill.
-            if got.tag == FASTIPC_TAG_CODED:
+            if got.tag == FASTIPC_TAG_CODED and not fastipc_has_objects(scratch, got.size_bytes):
                 fipc_channel_count_given_now(&self.queue.channel, 1)
                 return fastipc_decode(scratch, got.size_bytes)
             if got.tag == FASTIPC_TAG_BYTES:

@@ -31,6 +31,9 @@ class Item:
     def __init__(self, *content):
         self.content = list(content)
 
+    def __getstate__(self):
+        return self.__dict__
+
     def __eq__(self, other):
         return type(other) is Item and other.content == self.content
 
