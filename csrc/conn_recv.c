@@ -315,6 +315,13 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
         if (until_ns - now_ns > longest_ns)
             until_ns = now_ns + longest_ns;
     }
+    /* S2, pairs with S1: behind the mark, and behind the silence, which may have taken out
+     * the byte that said so: for other threads, too, so it is put back. */
+    if (fipc_load_seqcst(S2, &conn->shut) != 0) {
+        rc = fipc_conn_ring_in(conn);
+        (void)rc;
+        return -EBADF;
+    }
     if (!fipc_channel_is_empty(&conn->in))
         return 0;
     fipc_fetch_add_relaxed(getters, sleeps);

@@ -204,7 +204,8 @@ static int put_once(struct fipc_queue *queue, struct fipc_put *put, int64_t dead
     int rc;
 
     for (;;) {
-        if (fipc_load_relaxed(&queue->closing))
+        /* C2: behind the mark of wait_for_room(), which comes back here before it sleeps. */
+        if (fipc_load_seqcst(C2, &queue->closing))
             return -ECANCELED;
         put->spare_ring = putting->spare.shm != NULL ? &putting->spare : NULL;
         put->spare_used = false;

@@ -969,6 +969,40 @@ static void test_shutting_an_end_wakes_the_threads_that_sleep_in_it(void) {
     drop_pipe();
 }
 
+static void *receive_patiently(void *result) {
+    uint8_t small[FIPC_INLINE_MAX];
+    struct fipc_conn_recv state;
+
+    *(int *)result = begin(right, small, &state, in_ms(PATIENCE_MS));
+    return NULL;
+}
+
+/* They find a byte in the doorbell and nothing behind it, and take it out, while the end is
+ * shut: with that byte goes the one that was to wake them. */
+static void test_shutting_an_end_wakes_who_silences_its_doorbell(void) {
+    uint64_t random = 11;
+
+    for (int i = 0; i < FIXTURE_LESS(3000, 500); i++) {
+        int received[2] = {0, 0};
+        pthread_t receivers[2];
+
+        new_pipe();
+        enter(&right->in);
+        CHECK_EQ(fipc_os_ring(left->write_fd), 0);
+        fipc_store_relaxed(&right->rang, 1);
+        for (int k = 0; k < 2; k++)
+            receivers[k] = check_thread(receive_patiently, &received[k]);
+        for (uint64_t pauses = next_random(&random) % 4000; pauses > 0; pauses--)
+            fipc_pause();
+        fipc_conn_shut(right);
+        for (int k = 0; k < 2; k++) {
+            check_thread_join(receivers[k]);
+            CHECK_EQ(received[k], -EBADF);
+        }
+        drop_pipe();
+    }
+}
+
 /* ---- forks and signals in the middle ---- */
 
 static void send_own_copy(void *state) {
@@ -1400,6 +1434,7 @@ int main(void) {
     CHECK_RUN(test_threads_send_and_receive_on_one_end_at_once);
     CHECK_RUN(test_processes_send_and_receive_on_one_end_at_once);
     CHECK_RUN(test_shutting_an_end_wakes_the_threads_that_sleep_in_it);
+    CHECK_RUN(test_shutting_an_end_wakes_who_silences_its_doorbell);
     CHECK_RUN(test_a_child_forked_in_the_middle_of_a_send_does_not_hold_the_turn);
     CHECK_RUN(test_a_signal_interrupts_each_wait);
     CHECK_RUN(test_with_chores_whoever_waits_returns_to_look_after_them);

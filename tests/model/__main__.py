@@ -3,6 +3,7 @@
     python -m tests.model                  all of them
     python -m tests.model lock wake        only these
     python -m tests.model lock --run ends  one run, with its trail if it finds an error
+    python -m tests.model --json FILE      keeps what each run showed
 
 Needs spin and gcc. Ends with 0 only if each run found all states and no error, each run that is
 broken on purpose found the error that the model says, and each statement was reached by some run.
@@ -11,9 +12,11 @@ broken on purpose found the error that the model says, and each statement was re
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.model.models import Model, all_models
@@ -22,8 +25,8 @@ from tests.model.search import complaint, never_reached, search
 TRAIL_LINES = 150
 
 
-def check(model: Model, only: str | None) -> list[str]:
-    """Runs a model; returns what is wrong with it."""
+def check(model: Model, only: str | None, rows: list[dict[str, object]]) -> list[str]:
+    """Runs a model, adds a row for each run, and returns what is wrong with it."""
     wrong, results = [], {}
     for run in model.runs:
         if only not in (None, run.name):
@@ -37,6 +40,17 @@ def check(model: Model, only: str | None) -> list[str]:
             f"{model.name:9} {run.name:28} {result.states:>9} states {result.seconds:6.1f} s "
             f"{result.mib:>5} MiB  {verdict}{found}",
             flush=True,
+        )
+        rows.append(
+            {
+                "model": model.name,
+                "run": run.name,
+                "broken on purpose": run.error is not None,
+                "states": result.states,
+                "seconds": round(result.seconds, 1),
+                "found": result.error or "no error",
+                "as expected": reason is None,
+            }
         )
         if reason is not None:
             wrong.append(f"{model.name}, {run.name}: {reason}")
@@ -55,6 +69,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
     parser.add_argument("models", nargs="*", help="names of files in docs/model, without .pml")
     parser.add_argument("--run", help="only the run of this name; prints its trail")
+    parser.add_argument("--json", type=Path, help="keep what each run showed in this file")
     arguments = parser.parse_args()
     models = {model.name: model for model in all_models()}
     unknown = set(arguments.models) - set(models)
@@ -65,10 +80,22 @@ def main() -> int:
     if shutil.which("spin") is None:
         parser.error("there is no spin: apt install spin")
     wrong: list[str] = []
+    rows: list[dict[str, object]] = []
+    began = time.monotonic()
     for name in arguments.models or models:
-        wrong += check(models[name], arguments.run)
+        wrong += check(models[name], arguments.run, rows)
     for reason in wrong:
         print(reason, file=sys.stderr)
+    if arguments.json is not None:
+        chosen = [*arguments.models, *(["--run", arguments.run] if arguments.run else [])]
+        kept = {
+            "name": "model",
+            "command": " ".join(["python -m tests.model", *chosen]),
+            "seconds": round(time.monotonic() - began, 1),
+            "rows": rows,
+            "failures": wrong,
+        }
+        arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
     return 1 if wrong else 0
 
 

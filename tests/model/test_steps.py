@@ -61,6 +61,35 @@ def test_each_step_is_in_a_model_or_has_a_reason_why_not() -> None:
     assert modelled | set(left_out) == steps_of_the_protocol()
 
 
+def test_each_reason_why_not_is_given() -> None:
+    text = section((FOLDER / "README.md").read_text(), "Steps without a model")
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", text, re.M)
+    assert len(rows) == len(re.findall(r"^\| `", text, re.M))
+    for steps, reason in rows:
+        assert re.fullmatch(r"`[a-z-]+`(?:, `[a-z-]+`)*", steps), steps
+        assert len(reason.split()) >= 4, f"{steps}: {reason!r} is no reason"
+
+
+def test_the_rules_whose_absence_has_to_be_found_are_broken_in_their_models() -> None:
+    runs = {
+        (model.path.name, run.name)
+        for model in all_models()
+        for run in model.runs
+        if run.error is not None
+    }
+    named = re.findall(
+        r"\(`(\w+\.pml)`,\s+`([a-z-]+)`\)",
+        section((FOLDER / "README.md").read_text(), "The models"),
+    )
+    assert named == [
+        ("publish.pml", "publish-before-write"),
+        ("wake.pml", "no-recheck"),
+        ("blocks.pml", "ordinals-not-repaired"),
+        ("doorbell.pml", "token-without-the-lock"),
+    ]
+    assert set(named) <= runs
+
+
 def test_each_model_is_in_the_readme_and_breaks_on_purpose() -> None:
     table = first_cells(section((FOLDER / "README.md").read_text(), "The models"))
     assert table == [f"{model.path.name}" for model in all_models()]

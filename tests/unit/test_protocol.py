@@ -101,11 +101,8 @@ def test_no_order_stands_outside_of_atomics_h_or_has_no_label_of_its_own() -> No
             continue
         assert not re.search(r"__atomic|__sync|__ATOMIC|stdatomic", text), path.name
         assert "TEST," not in text, path.name
-        for name, first in re.findall(r"\b(fipc_\w+_(?:acquire|release|seqcst))\(([^,()]*)", text):
-            if not name.startswith(
-                ("fipc_load", "fipc_store", "fipc_cas", "fipc_exch", "fipc_fetch")
-            ):
-                continue
+        access = r"\b(fipc_(?:load|store|cas|exch|fetch)\w*_(?:acquire|release|seqcst))\(([^,()]*)"
+        for name, first in re.findall(access, text):
             assert re.fullmatch(LABEL, first), f"{path.name}: {name}({first}"
 
 
