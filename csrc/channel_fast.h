@@ -50,7 +50,7 @@ FIPC_ALWAYS_INLINE int fipc_channel_put_fast(struct fipc_channel *channel, const
     state = fipc_side_current(&shm->put);
     off = (state.pos - ring->base_pos) & (ring->size - 1);
     /* A ring too large to wrap is used once: nothing of it comes free. A backlog lies in such, and
-     * with fipc_channel_put() for each of its messages a put took 58 ns in the place of 42. */
+     * with fipc_channel_put() for each of its messages a put took 52 ns in the place of 39. */
     first = ring->size >> channel->wrap_log2 <= 1 && channel->seen_read_pos > ring->base_pos
                 ? channel->seen_read_pos
                 : ring->base_pos;
