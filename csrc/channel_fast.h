@@ -32,8 +32,8 @@ FIPC_ALWAYS_INLINE void fipc_channel_rest(struct fipc_channel *channel) {
 }
 
 /* Puts one record of at most FIPC_INLINE_MAX bytes that counts as an item, to a channel
- * without max_bytes. The channel must have been entered. 0; -EAGAIN, not now or not so
- * simply: nothing has changed. */
+ * without max_bytes. The channel must have been entered. 0; -EBUSY, the lock is taken; -EAGAIN,
+ * not now or not so simply: nothing has changed. */
 FIPC_ALWAYS_INLINE int fipc_channel_put_fast(struct fipc_channel *channel, const void *data,
                                              uint32_t data_bytes, uint16_t kind, uint16_t tag) {
     struct fipc_channel_shm *shm = channel->shm;
@@ -43,7 +43,7 @@ FIPC_ALWAYS_INLINE int fipc_channel_put_fast(struct fipc_channel *channel, const
     int rc = -EAGAIN;
 
     if (fipc_unlikely(fipc_lock_try(channel->segment, &shm->put.lock) < 0))
-        return -EAGAIN;
+        return -EBUSY;
     /* Acquire, and first: who has the turn uses the view of the ring without the lock. */
     if (fipc_unlikely(fipc_load_acquire(&shm->send_turn) != 0))
         goto unlock;
