@@ -32,8 +32,8 @@ FIPC_ALWAYS_INLINE void fipc_channel_rest(struct fipc_channel *channel) {
 }
 
 /* Puts one record of at most FIPC_INLINE_MAX bytes that counts as an item, to a channel
- * without max_bytes. The channel must have been entered. 0; -EAGAIN, not now or not so
- * simply: nothing has changed. */
+ * without max_bytes. The channel must have been entered. 0; -EBUSY, the lock is taken; -EAGAIN,
+ * not now or not so simply: nothing has changed. */
 FIPC_ALWAYS_INLINE int fipc_channel_put_fast(struct fipc_channel *channel, const void *data,
                                              uint32_t data_bytes, uint16_t kind, uint16_t tag) {
     struct fipc_channel_shm *shm = channel->shm;
@@ -43,16 +43,19 @@ FIPC_ALWAYS_INLINE int fipc_channel_put_fast(struct fipc_channel *channel, const
     int rc = -EAGAIN;
 
     if (fipc_unlikely(fipc_lock_try(channel->segment, &shm->put.lock) < 0))
-        return -EAGAIN;
+        return -EBUSY;
     /* T2, pairs with T1, and first: who has the turn uses the view of the ring without the lock. */
     if (fipc_unlikely(fipc_load_acquire(T2, &shm->send_turn) != 0))
         goto unlock;
     state = fipc_side_current(&shm->put);
     off = (state.pos - ring->base_pos) & (ring->size - 1);
-    first = channel->seen_read_pos > ring->base_pos ? channel->seen_read_pos : ring->base_pos;
+    /* A ring too large to wrap is used once: nothing of it comes free. A backlog lies in such, and
+     * with fipc_channel_put() for each of its messages a put took 52 ns in the place of 39. */
+    first = ring->size >> channel->wrap_log2 <= 1 && channel->seen_read_pos > ring->base_pos
+                ? channel->seen_read_pos
+                : ring->base_pos;
     if (fipc_likely(ring->ref == state.ring && ring->ref != 0 && (state.pos & 7) == 0 &&
-                    state.pos >= ring->base_pos && ring->size >> channel->wrap_log2 <= 1 &&
-                    off + bytes <= ring->size &&
+                    state.pos >= ring->base_pos && off + bytes <= ring->size &&
                     state.pos - first + bytes + FIPC_LINK_RESERVE <= ring->size &&
                     state.count - channel->seen_get_count < channel->maxsize &&
                     fipc_load_relaxed(&shm->put.flags) == 0 && !FASTIPC_BREAK_PUBLISH_FIRST)) {

@@ -22,6 +22,8 @@ FIPC_ALWAYS_INLINE uint64_t fipc_ticks(void) { return (uint64_t)fipc_os_now_ns()
 #endif
 /* CPUs that this thread may run on; asked anew at most every 100 ms. */
 int fipc_os_cpu_count(void);
+/* Lets others have this CPU, if any want it. */
+void fipc_os_yield(void);
 
 /* A new memory file `name` that can grow but never shrink (sealed); its length
  * is `size_bytes`. Returns a close-on-exec descriptor. Errors: as memfd_create(2). */

@@ -72,6 +72,8 @@ int64_t fipc_os_now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
 int64_t fipc_os_coarse_now_ns(void) { return clock_ns(CLOCK_MONOTONIC_COARSE); }
 
+void fipc_os_yield(void) { (void)sched_yield(); }
+
 int fipc_os_cpu_count(void) {
     /* Affinity belongs to a thread, and so does what is remembered of it. */
     static _Thread_local int64_t asked_ns;

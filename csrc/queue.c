@@ -161,6 +161,8 @@ int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size
         return -EBUSY;
     if (fipc_likely(channel->max_bytes == UINT64_MAX))
         rc = fipc_channel_put_fast(channel, data, size_bytes, FIPC_RECORD_INLINE, tag);
+    if (fipc_unlikely(rc == -EBUSY) && fipc_crowd_meets(&queue->put_crowd))
+        return -EBUSY;
     if (fipc_unlikely(rc < 0))
         rc = try_put_slow(channel, data, size_bytes, tag);
     if (fipc_likely(rc == 0))
@@ -267,7 +269,11 @@ int fipc_queue_put_begin(struct fipc_queue *queue, uint64_t size_bytes, int64_t 
 int fipc_queue_put_record(struct fipc_queue *queue, struct fipc_put *put, int64_t deadline_ns,
                           struct fipc_queue_putting *putting) {
     struct fipc_channel *channel = &queue->channel;
-    int rc = put_once(queue, put, deadline_ns, putting);
+    int rc;
+
+    if (deadline_ns > 0)
+        fipc_crowd_give_way(&queue->put_crowd);
+    rc = put_once(queue, put, deadline_ns, putting);
 
     if (rc == 0) {
         putting->block_count = 0; /* the queue's now */
@@ -364,7 +370,7 @@ void fipc_queue_put_end(struct fipc_queue *queue, struct fipc_queue_putting *put
 /* ---- getting ---- */
 
 /* fipc_channel_get() where nothing is in the way. -EAGAIN, nothing is there; -EBUSY, not so
- * simply: nothing has changed. */
+ * simply; -EINPROGRESS, others take one message after the other, try later: nothing has changed. */
 FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) {
     struct fipc_channel *channel = &queue->channel;
     struct fipc_channel_shm *shm = channel->shm;
@@ -372,9 +378,10 @@ FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) 
     uint64_t read_pos;
     int rc = -EBUSY;
 
-    if (fipc_unlikely(channel->max_bytes != UINT64_MAX ||
-                      fipc_lock_try(channel->segment, &shm->get.lock) < 0))
+    if (fipc_unlikely(channel->max_bytes != UINT64_MAX))
         return -EBUSY;
+    if (fipc_unlikely(fipc_lock_try(channel->segment, &shm->get.lock) < 0))
+        return fipc_crowd_meets(&queue->get_crowd) ? -EINPROGRESS : -EBUSY;
     if (fipc_likely(fipc_load_relaxed(&shm->get.flags) == 0))
         rc = fipc_channel_get_fast(channel, FIPC_RECORD_INLINE, got->buffer, got->buffer_bytes,
                                    &header, &read_pos);
@@ -485,8 +492,10 @@ int fipc_queue_get_either(struct fipc_queue *queue, struct fipc_got *got, struct
     int rc;
 
     got->block_count = 0;
-    if (deadline_ns > 0)
+    if (deadline_ns > 0) {
+        fipc_crowd_give_way(&queue->get_crowd);
         fipc_spin_lull(&queue->get_run);
+    }
     for (;;) {
         if (fipc_load_relaxed(&queue->closing))
             return -ECANCELED;

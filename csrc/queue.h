@@ -12,6 +12,8 @@ struct fipc_queue {
     struct fipc_channel channel;
     struct fipc_spin put_spin;
     struct fipc_spin get_spin;
+    struct fipc_crowd put_crowd;
+    struct fipc_crowd get_crowd;
     uint32_t get_run; /* hint: messages got since we last had to wait for one */
     int doorbell_fd;  /* reads and writes the doorbell */
     uint64_t doorbell_inode;

@@ -15,6 +15,13 @@
  * million/s, with 40 pauses 5 to 9, with none 5. */
 #define LULL_PAUSES 80
 
+/* With more processes than CPUs most of those who run at once belong to two sides if whoever meets
+ * another one of his twice within this time gives way: four producers and four consumers on two
+ * CPUs moved 16.5 million messages/s in the place of 14, for 98 ns of CPU each in the place of
+ * 113; two producers and a consumer 15.9 instead of 13.4. Where nobody else wants the CPU it costs
+ * a system call of 0.4 us, much less than it takes to meet twice. */
+#define CROWD_TICKS (10 * FIPC_TICKS_PER_US)
+
 /* Waking up to look takes 70 to 90 us of CPU time on an idle machine, half of what a
  * multiprocessing.Queue takes to wait two seconds: with looks after 20 ms, 500 ms and a second
  * it was 0.33 ms for these two seconds, without 0.2. */
@@ -103,6 +110,21 @@ void fipc_spin_missed(struct fipc_spin *spin) {
 
     (void)fipc_fetch_add_relaxed(&spin->misses, 1);
     fipc_store_relaxed(&spin->budget_ns, spent_ns / 2 < SPIN_MIN_NS ? 0 : spent_ns / 2);
+}
+
+bool fipc_crowd_meets(struct fipc_crowd *crowd) {
+    uint64_t now_ticks = fipc_ticks();
+    bool soon = now_ticks - fipc_load_relaxed(&crowd->met_ticks) < CROWD_TICKS;
+
+    fipc_store_relaxed(&crowd->met_ticks, now_ticks);
+    if (soon)
+        fipc_store_relaxed(&crowd->gives_way, 1);
+    return soon;
+}
+
+void fipc_crowd_give_way_slow(struct fipc_crowd *crowd) {
+    fipc_store_relaxed(&crowd->gives_way, 0);
+    fipc_os_yield();
 }
 
 void fipc_spin_rest(void) {

@@ -82,6 +82,23 @@ int32_t fipc_spin_budget(struct fipc_spin *spin);
 void fipc_spin_paid(struct fipc_spin *spin);
 void fipc_spin_missed(struct fipc_spin *spin);
 
+/* How often threads of one handle have met others at one lock lately: hints. */
+struct fipc_crowd {
+    uint64_t met_ticks; /* the last time */
+    uint32_t gives_way; /* the next call that may wait lets others have the CPU first */
+};
+
+/* The lock was found taken. True when that comes so soon after the last time that two of its side
+ * run at once, each taking the lock's line from the other for every message: the caller returns
+ * without trying again, to where no lock of its own is held, and there fipc_crowd_give_way() is
+ * called. */
+bool fipc_crowd_meets(struct fipc_crowd *crowd);
+void fipc_crowd_give_way_slow(struct fipc_crowd *crowd);
+FIPC_ALWAYS_INLINE void fipc_crowd_give_way(struct fipc_crowd *crowd) {
+    if (fipc_unlikely(fipc_load_relaxed(&crowd->gives_way)))
+        fipc_crowd_give_way_slow(crowd);
+}
+
 /* So many messages that were there already are a run. */
 #define FIPC_RUN_LEAST 2
 

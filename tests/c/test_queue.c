@@ -777,6 +777,45 @@ static void a_byte_too_many_in_the_doorbell_is_taken_out_by_who_finds_nothing(vo
     fipc_queue_close(queue);
 }
 
+static void who_meets_others_twice_at_a_lock_gives_way_where_it_may_wait(void) {
+    struct fipc_queue *queue = new_queue(0, 0), *other = open_again(queue);
+    struct fipc_channel_shm *shm = queue->channel.shm;
+    struct inbox inbox;
+
+    CHECK_EQ(put_bytes(queue, "a", 1, FIPC_FOREVER), 0);
+    CHECK_EQ(put_bytes(other, "b", 1, FIPC_FOREVER), 0);
+    CHECK_EQ(fipc_lock_try(&other->segment, &shm->put.lock), 0);
+    CHECK_EQ(fipc_queue_try_put(queue, "c", 1, 0), -EBUSY);
+    CHECK_EQ(queue->put_crowd.gives_way, 0); /* once is chance */
+    do {
+        queue->put_crowd.met_ticks = fipc_ticks();
+        CHECK_EQ(fipc_queue_try_put(queue, "c", 1, 0), -EBUSY);
+    } while (queue->put_crowd.gives_way == 0);
+    fipc_lock_release(&shm->put.lock);
+    CHECK_EQ(put_bytes(queue, "c", 1, 0), 0); /* waits for nothing */
+    CHECK_EQ(queue->put_crowd.gives_way, 1);
+    CHECK_EQ(put_bytes(queue, "d", 1, FIPC_FOREVER), 0);
+    CHECK_EQ(queue->put_crowd.gives_way, 0);
+
+    inbox.got.buffer = inbox.bytes;
+    inbox.got.buffer_bytes = sizeof(inbox.bytes);
+    CHECK_EQ(fipc_lock_try(&other->segment, &shm->get.lock), 0);
+    CHECK_EQ(fipc_queue_try_get(queue, &inbox.got), -EBUSY);
+    CHECK_EQ(queue->get_crowd.gives_way, 0);
+    do {
+        queue->get_crowd.met_ticks = fipc_ticks();
+        CHECK(fipc_queue_try_get(queue, &inbox.got) < 0);
+    } while (queue->get_crowd.gives_way == 0);
+    fipc_lock_release(&shm->get.lock);
+    for (const char *due = "abcd"; *due != '\0'; due++) {
+        CHECK_EQ(get_message(queue, &inbox, FIPC_FOREVER), 0);
+        CHECK_EQ(inbox.bytes[0], (uint8_t)*due);
+        CHECK_EQ(queue->get_crowd.gives_way, 0);
+    }
+    fipc_queue_close(other);
+    fipc_queue_close(queue);
+}
+
 struct watcher {
     struct fipc_queue *queue;
     uint32_t count;
@@ -858,6 +897,7 @@ int main(void) {
     CHECK_RUN(a_message_in_several_blocks_arrives_whole_and_gives_all_of_them_back);
     CHECK_RUN(one_producer_and_one_consumer_lose_nothing);
     CHECK_RUN(several_producers_and_consumers_keep_each_producers_order);
+    CHECK_RUN(who_meets_others_twice_at_a_lock_gives_way_where_it_may_wait);
     CHECK_RUN(sleepers_on_both_sides_are_woken);
     CHECK_RUN(many_consumers_that_wait_for_one_producer_are_woken);
     CHECK_RUN(many_producers_that_wait_for_one_consumer_are_woken);
