@@ -47,7 +47,8 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
             return -EBADMSG;
         at = ring->data + off;
         *header = fipc_record_read(at);
-        if (fipc_unlikely(header->length > ring->size - off - FIPC_RECORD_BYTES ||
+        if (!FASTIPC_BREAK_RECORD_LENGTH &&
+            fipc_unlikely(header->length > ring->size - off - FIPC_RECORD_BYTES ||
                           fipc_record_bytes(header->length) > channel->seen_write_pos - state->pos))
             return -EBADMSG;
         *payload = at + FIPC_RECORD_BYTES;

@@ -74,7 +74,7 @@ ALWAYS_INLINE Py_ssize_t pass_sized(struct reader *reader, int wide, const uint8
     } else {
         size = reader->at[1];
     }
-    if (left - head < size)
+    if (left - head < size && !FASTIPC_BREAK_CODED_LENGTH)
         return -1;
     *content = reader->at + head;
     reader->at += head + size;

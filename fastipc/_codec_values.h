@@ -51,4 +51,10 @@ enum {
 #define NESTED_MAX 64
 #define DEPTH_MAX 8
 
+/* The deliberate break that proves the fuzzer of the codec (tests/fuzz): leaves the check of a
+ * length out. Never defined in a build for users. */
+#ifndef FASTIPC_BREAK_CODED_LENGTH
+#define FASTIPC_BREAK_CODED_LENGTH 0
+#endif
+
 #endif

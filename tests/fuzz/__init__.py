@@ -1,0 +1,1 @@
+"""Fuzzers of what comes from shared memory: `python -m tests.fuzz`."""
