@@ -60,7 +60,7 @@ def run_case(
             if point is None:
                 state, points = laboratory.record(make)
                 return state, points, 0
-            outcome, _ = laboratory.kill(make, point)
+            outcome = laboratory.kill(make, point)[0]
             return outcome.ending.name, [], taken_over
         finally:
             os.fork = plain_fork
