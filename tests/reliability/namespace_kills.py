@@ -1,5 +1,5 @@
-"""`python -m tests.reliability.namespace_kills OPERATION...`: the crash tool's operations with all
-their processes in PID namespaces of their own, so that victim, survivor, peer and fresh process
+"""`python -m tests.reliability.namespace_kills [OPERATION...]`: the crash tool's operations with
+all their processes in PID namespaces of their own, so that victim, survivor, peer and fresh process
 have equal pids. Prints one JSON object an operation; ends with 1 after a failure, with 2 if it
 cannot run here.
 
@@ -12,7 +12,9 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.crash.harness import Laboratory
@@ -60,7 +62,7 @@ def run_case(
             if point is None:
                 state, points = laboratory.record(make)
                 return state, points, 0
-            outcome, _ = laboratory.kill(make, point)
+            outcome = laboratory.kill(make, point)[0]
             return outcome.ending.name, [], taken_over
         finally:
             os.fork = plain_fork
@@ -100,23 +102,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.reliability.namespace_kills", description=__doc__
     )
-    parser.add_argument("operations", nargs="+", choices=sorted(known), metavar="OPERATION")
+    parser.add_argument("operations", nargs="*", metavar="OPERATION", help="default: all")
     parser.add_argument("--points", type=int, default=40, help="kills an operation (40)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results there")
     options = parser.parse_args(arguments)
+    unknown = sorted(set(options.operations) - set(known))
+    if unknown:
+        parser.error(f"no such operation: {', '.join(unknown)}")
     reason = namespaces.why_not()
     if reason:
         print(f"no PID namespaces here: {reason}", file=sys.stderr)
         return 2
-    failed = False
-    for name in options.operations:
+    tallies: list[dict[str, Any]] = []
+    started = time.monotonic()
+    for name in options.operations or known:
         try:
             tally = run(known[name], options.points)
         except UnsupportedError as error:
             print(f"unsupported here: {error}", file=sys.stderr)
             return 2
-        failed = failed or bool(tally["failures"])
+        tallies.append(tally)
         print(json.dumps(tally), flush=True)
-    return int(failed)
+    failures = [f"{each['name']}: {failure}" for each in tallies for failure in each["failures"]]
+    if options.json:
+        kept = {
+            "name": "namespaces",
+            "command": "python -m tests.reliability.namespace_kills " + " ".join(sys.argv[1:]),
+            "seconds": round(time.monotonic() - started, 1),
+            "rows": [
+                {
+                    "operation": each["name"],
+                    "kills": each["kills"],
+                    "locks taken over from the dead": each["taken_over"],
+                    "failures": len(each["failures"]),
+                }
+                for each in tallies
+            ],
+            "failures": failures,
+        }
+        options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return int(bool(failures))
 
 
 if __name__ == "__main__":

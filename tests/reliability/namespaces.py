@@ -82,10 +82,13 @@ def _idle() -> None:
 @contextlib.contextmanager
 def each_fork_in_a_namespace_of_its_own() -> Iterator[Callable[[], int]]:
     """Gives a replacement of os.fork(), each child of which is process FIRST_PID of a fresh
-    namespace. The namespaces end with the block."""
+    namespace; what these fork themselves stays with them. The namespaces end with the block."""
+    owner = os.getpid()
     with contextlib.ExitStack() as stack:
 
         def fork() -> int:
+            if os.getpid() != owner:
+                return _plain_fork()
             namespace = Namespace()
             stack.callback(namespace.close)
             pid = namespace.fork()
