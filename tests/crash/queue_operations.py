@@ -86,6 +86,13 @@ class QueuePutLarge(OnBoundedQueue, PutOperation):
     left_out = ()
 
 
+class QueuePutBlock(OnBoundedQueue, PutOperation):
+    """put() of an item in a small block."""
+
+    name = "queue-put-block"
+    item = "block"
+
+
 @functools.cache
 def fills_before_growth() -> int:
     """Returns how many fill items a new queue takes before one more makes the ring grow."""

@@ -63,10 +63,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def build_broken(sources: Path, folder: Path, switch: str) -> Path:
-    """Builds the extension with one mistake switched on, beside its copied sources."""
+def build_broken(sources: Path, folder: Path, *switches: str) -> Path:
+    """Builds the extension with mistakes switched on, beside its copied sources."""
     shutil.copytree(sources, folder, dirs_exist_ok=True)
-    environment = {**os.environ, "CFLAGS": f"{os.environ.get('CFLAGS', '')} -D{switch}=1".strip()}
+    flags = [os.environ.get("CFLAGS", ""), *(f"-DFASTIPC_BREAK_{name}=1" for name in switches)]
+    environment = {**os.environ, "CFLAGS": " ".join(flags).strip()}
     result = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace", "--build-temp", "build/broken"],
         cwd=folder,
@@ -81,19 +82,23 @@ def build_broken(sources: Path, folder: Path, switch: str) -> Path:
 
 @pytest.mark.watchdog(420)
 @pytest.mark.parametrize(
-    ("switch", "points", "operations"),
+    ("switches", "points", "operations"),
     [
-        ("FASTIPC_BREAK_NO_TAKEOVER", "300", ("queue-put", "queue-get", "pipe-send")),
-        ("FASTIPC_BREAK_PUBLISH_FIRST", "300", ("queue-put", "pipe-send")),
+        (("NO_TAKEOVER",), "300", ("queue-put", "queue-get", "pipe-send")),
+        (("PUBLISH_FIRST",), "300", ("queue-put", "pipe-send")),
         # Between two stores there may be no other instruction: a sample would miss it.
-        ("FASTIPC_BREAK_ONE_COPY", "all", ("queue-put", "queue-get")),
-        ("FASTIPC_BREAK_NO_RECHECK", "300", ("queue-put-waking", "pipe-send-waking")),
+        (("ONE_COPY",), "all", ("queue-put", "queue-get")),
+        (("NO_RECHECK",), "300", ("queue-put-waking", "pipe-send-waking")),
     ],
 )
 def test_a_build_that_is_broken_on_purpose_is_reported(
-    switch: str, points: str, operations: tuple[str, ...], sources: Path, tmp_path: Path
+    switches: tuple[str, ...],
+    points: str,
+    operations: tuple[str, ...],
+    sources: Path,
+    tmp_path: Path,
 ) -> None:
-    root = build_broken(sources, tmp_path / "broken", switch)
+    root = build_broken(sources, tmp_path / "broken", *switches)
     tallies = command.run(
         *operations, "--points", points, "--stop-after", "1", "--deadline", "6",
         timeout=300, root=root,
@@ -101,3 +106,17 @@ def test_a_build_that_is_broken_on_purpose_is_reported(
     # The unkilled operation works: what is reported comes from the kills.
     assert all(tally["kills"] > 0 for tally in tallies), tallies
     assert any(tally["failures"] for tally in tallies), tallies
+
+
+@pytest.mark.watchdog(420)
+def test_what_two_mistakes_leave_is_told_apart(sources: Path, tmp_path: Path) -> None:
+    """Two in one build, since a build takes longer than the kills: neither is seen by the other's
+    operation, whose every instruction is one of the kills.
+    """
+    root = build_broken(sources, tmp_path / "broken", "NO_REPAIR", "TOKEN_FIRST")
+    block, armed = command.run(
+        "queue-put-block", "queue-put-armed", "--points", "all", "--stop-after", "1",
+        timeout=300, root=root,
+    )  # fmt: skip
+    assert any("blocks that are not free" in failure for failure in block["failures"]), block
+    assert any("doorbell is not readable" in failure for failure in armed["failures"]), armed
