@@ -48,22 +48,13 @@ def check_blocks(handle: Any) -> dict[str, int]:
 
 
 def expect_all_returned(handle: Any) -> None:
-    """A drained object that nobody holds views of: no item, and every block is free.
-
-    A block of the dead may stay a moment longer: until whoever looks into /proc at that moment,
-    for example ps, has let go of the dead process's memory, whose mappings keep its file lock.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        result = check_blocks(handle)
-        if result.get("items", 0) != 0:
-            raise Violation(f"debug_check counts {result['items']} items in a drained object")
-        # Only the rings of the object itself may still occupy blocks.
-        if result.get("blocks", 0) == result.get("free_blocks", 0) + result.get("rings", 0):
-            return
-        if time.monotonic() > deadline:
-            raise Violation(f"a drained object has blocks that are not free: {result}")
-        time.sleep(0.01)
+    """A drained object that nobody holds views of: no item, and every block is free."""
+    result = check_blocks(handle)
+    if result.get("items", 0) != 0:
+        raise Violation(f"debug_check counts {result['items']} items in a drained object")
+    # Only the rings of the object itself may still occupy blocks.
+    if result.get("blocks", 0) != result.get("free_blocks", 0) + result.get("rings", 0):
+        raise Violation(f"a drained object has blocks that are not free: {result}")
 
 
 class QueueChannel:
