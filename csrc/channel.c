@@ -60,7 +60,8 @@ int fipc_channel_lock_put(struct fipc_channel *channel, int64_t deadline_ns) {
     int rc = lock_side(channel, &channel->shm->put, deadline_ns);
 
     if (fipc_unlikely(rc == 1)) {
-        fipc_arena_repair_put(channel->segment, channel->index);
+        if (!FASTIPC_BREAK_NO_REPAIR)
+            fipc_arena_repair_put(channel->segment, channel->index);
         fipc_fetch_add_relaxed(&channel->shm->recoveries, 1);
         rc = 0;
     }
@@ -253,6 +254,8 @@ static int heed_flags(struct fipc_channel *channel) {
         fipc_load_relaxed(&shm->token) == 0) {
         /* step put-token: "message => readable" must hold after every step, so the
          * byte is in the pipe before the message is published. */
+        if (FASTIPC_BREAK_TOKEN_FIRST)
+            fipc_store_relaxed(&shm->token, 1);
         rc = fipc_channel_ring(channel);
         if (rc < 0)
             return rc;

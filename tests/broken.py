@@ -21,16 +21,16 @@ class BrokenBuilds:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._roots: dict[str, Path] = {}
+        self._roots: dict[tuple[str, ...], Path] = {}
 
-    def root(self, switch: str) -> Path:
-        """Return the root of a tree whose extension has one mistake switched on."""
-        if switch not in self._roots:
-            root = self._folder / switch.lower()
+    def root(self, *switches: str) -> Path:
+        """Return the root of a tree whose extension has these mistakes switched on."""
+        if switches not in self._roots:
+            root = self._folder / "-".join(switches).lower()
             _copy_sources(root)
-            _build(root, switch)
-            self._roots[switch] = root
-        return self._roots[switch]
+            _build(root, switches)
+            self._roots[switches] = root
+        return self._roots[switches]
 
 
 def _copy_sources(root: Path) -> None:
@@ -48,8 +48,9 @@ def _copy_sources(root: Path) -> None:
             shutil.copy(source, root / name)
 
 
-def _build(root: Path, switch: str) -> None:
-    environment = {**os.environ, "CFLAGS": f"{os.environ.get('CFLAGS', '')} -D{switch}=1".strip()}
+def _build(root: Path, switches: tuple[str, ...]) -> None:
+    flags = [os.environ.get("CFLAGS", ""), *(f"-D{switch}=1" for switch in switches)]
+    environment = {**os.environ, "CFLAGS": " ".join(flags).strip()}
     result = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace", "--build-temp", "build/broken"],
         cwd=root,

@@ -7,6 +7,7 @@
     harness.py              one kill and its verdict; all kills of an operation
     operation.py            what an operation is; the sequence of values that a kill may leave
     channels.py             one manner of speaking for queues and pipes
+    results.py              the rows of a run, kept in a file and gone on with
     *_operation*.py         the operations on fastipc's objects; operations.py lists them
     proofs.py, proof.c      subjects with known answers, on which the tool proves itself
 """

@@ -173,6 +173,15 @@ def _build_of(names: Sequence[str], known: dict[str, type[Operation]]) -> str:
     return fingerprint({str(_core.__file__), *modules})
 
 
+def _command(options: argparse.Namespace, names: Sequence[str]) -> str:
+    """How to come by the same results again."""
+    words = ["python -m tests.crash"]
+    words += [f"--operation {name}" for name in names] if options.operation else []
+    words += ["--full"] if options.full else []
+    words += [f"--json {options.json}"] if options.json else []
+    return " ".join(words)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     known = {operation.name: operation for operation in PROOFS}
@@ -190,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.estimate:
         return _estimate(known, names)
     build = _build_of(names, known) if options.json else ""
-    results = Results(options.json, build, resume=options.full)
+    results = Results(options.json, build, _command(options, names), resume=options.full)
     if not options.lines:
         _print_header()
     failed = False

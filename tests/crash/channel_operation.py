@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import fastipc
 from fastipc import _core
 
-from .channels import Channel, wait_until
+from .channels import Channel, expect_records_for_blocks, wait_until
 from .harness import Laboratory
 from .operation import AFTER, BEFORE, Catalog, Operation, Reports, State, Violation, during, match
 from .processes import Link
@@ -59,6 +59,8 @@ class ChannelOperation(Operation):
     # How much memory the cgroup has left is read from many files, at times, and nothing shared is
     # touched there: queue-put-large alone is killed in it.
     left_out = ("os_room.c",)
+    has_checker: ClassVar[bool] = False
+    """Blocks may be queued, which the survivor then looks at before anything is got."""
     may_lose: ClassVar[int] = 0
     """So many messages, at most, may stats() count as lost."""
     channel: Any
@@ -105,6 +107,9 @@ class ChannelOperation(Operation):
     def survive(self) -> dict[str, Any]:
         with during("put"):
             self.put("s")
+        if self.has_checker and not self.has_peer:  # which might put meanwhile
+            with during("between put and get"):
+                expect_records_for_blocks(self.channel.queue)
         with during("get"):
             return {"items": [self.get()]}
 

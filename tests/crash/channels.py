@@ -57,6 +57,13 @@ def expect_all_returned(handle: Any) -> None:
         raise Violation(f"a drained object has blocks that are not free: {result}")
 
 
+def expect_records_for_blocks(handle: Any) -> None:
+    """Every block that counts as queued is carried by one record in the queue."""
+    result = check_blocks(handle)
+    if result["queued"] != result["queued_records"]:
+        raise Violation(f"a block counts as queued, and no record carries it: {result}")
+
+
 class QueueChannel:
     """Queue and JoinableQueue."""
 

@@ -40,6 +40,7 @@ from .queue_operations import (
     QueueGetNextRing,
     QueueGetWaking,
     QueuePut,
+    QueuePutBlock,
     QueuePutGrowing,
     QueuePutLarge,
     QueuePutMany,
@@ -101,6 +102,7 @@ from .view_operations import (
 
 OPERATIONS: tuple[type[Operation], ...] = (
     QueuePut,
+    QueuePutBlock,
     QueuePutLarge,
     QueuePutGrowing,
     QueuePutMany,

@@ -26,6 +26,7 @@ from .processes import Link
 class OnBoundedQueue(ChannelOperation):
     """On a Queue(8), which must hold 8 items afterwards, no more and no fewer."""
 
+    has_checker = True
     maxsize: ClassVar[int] = 8
 
     def open(self) -> Channel:
@@ -40,6 +41,8 @@ class OnBoundedQueue(ChannelOperation):
 
 class OnQueue(ChannelOperation):
     """On a queue without bounds."""
+
+    has_checker = True
 
     def open(self) -> Channel:
         return QueueChannel(fastipc.get_context("fork").Queue())
@@ -84,6 +87,13 @@ class QueuePutLarge(OnBoundedQueue, PutOperation):
     name = "queue-put-large"
     item = "large"
     left_out = ()
+
+
+class QueuePutBlock(OnBoundedQueue, PutOperation):
+    """put() of an item in a small block."""
+
+    name = "queue-put-block"
+    item = "block"
 
 
 @functools.cache

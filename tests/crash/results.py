@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -40,11 +39,11 @@ def row_of(tally: Tally) -> dict[str, Any]:
 class Results:
     """The rows of one run, or of several runs of the same build that make one."""
 
-    def __init__(self, path: Path | None, build: str, *, resume: bool) -> None:
+    def __init__(self, path: Path | None, build: str, command: str, *, resume: bool) -> None:
         self.path = path
         self.content: dict[str, Any] = {
             "name": NAME,
-            "command": "python -m tests.crash " + " ".join(sys.argv[1:]),
+            "command": command,
             "build": build,
             "seconds": 0.0,
             "rows": [],

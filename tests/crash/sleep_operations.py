@@ -77,7 +77,6 @@ class QueueGetWoken(OnBoundedQueue, WokenGet):
     """get() that sleeps."""
 
     name = "queue-get-woken"
-    loses = True
     may_lose = 1
 
 

@@ -233,7 +233,12 @@ static void end_victim(struct tracer *tracer, struct stepper_outcome *outcome, i
     outcome->ending = ending;
     outcome->error = error;
     kill(tracer->pid, SIGKILL);
-    while (waitpid(tracer->pid, &status, __WALL) == tracer->pid) {
+    for (;;) {
+        pid_t ended = waitpid(tracer->pid, &status, __WALL);
+        if (ended < 0 && errno == EINTR)
+            continue; /* a tick: the victim is not gone yet, and still has its file lock */
+        if (ended < 0)
+            break;
         if (WIFEXITED(status) || WIFSIGNALED(status)) {
             outcome->wait_status = status;
             break;

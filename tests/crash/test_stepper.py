@@ -175,6 +175,27 @@ def test_libc_counts_only_while_called_from_inside(stepper: Stepper, proof: Proo
         assert (proof.word(_COPY_COUNT), proof.word(_COPY_SUM)) == (1, 0)
 
 
+def test_a_victim_is_killed_while_it_sleeps(stepper: Stepper) -> None:
+    def end_of(act: Callable[[], object]) -> Ending:
+        return trace(stepper, act, lambda pid: stepper.kill_asleep(pid, 0, timeout=_TIMEOUT)).ending
+
+    assert end_of(signal.pause) is Ending.KILLED
+    assert end_of(lambda: None) is Ending.FINISHED
+
+
+def test_the_instruction_right_behind_a_system_call_is_known(
+    stepper: Stepper, proof: ProofMemory
+) -> None:
+    def act() -> None:
+        proof.library.proof_add(proof.address, ctypes.c_uint64(7))
+
+    act()  # resolves getpid
+    points = record(stepper, proof, act, libc_ranges())
+    behind = [point for point in points if point.follows_system_call]
+    assert len(behind) == 1
+    assert kill(stepper, act, behind[0]) is Ending.KILLED
+
+
 def test_a_victim_that_crashes_or_hangs_is_told_apart(stepper: Stepper, proof: ProofMemory) -> None:
     inside = executable_ranges(str(proof.path))
 

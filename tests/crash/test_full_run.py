@@ -1,0 +1,82 @@
+"""The full run: what it covers, what it keeps, and that it goes on where it was broken off."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import command
+from .harness import ENOUGH, INSIDE, Tally, _judge_tally
+from .proofs import ProofAdd
+
+
+class Long(ProofAdd):
+    """As an operation on fastipc's objects, which are longer than the toy."""
+
+    name = "long"
+    minimum = 150
+
+
+def run_fully(path: Path) -> tuple[str, dict[str, Any]]:
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.crash", "--operation", "proof-add", "--full"]
+        + ["--workers", "1", "--json", str(path)],
+        cwd=command.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    if result.returncode == 2:
+        pytest.skip(result.stderr.strip())
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout, json.loads(path.read_text())
+
+
+def test_a_full_run_kills_inside_and_in_libc_and_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    printed, kept = run_fully(path)
+    assert [row["part"] for row in kept["rows"]] == ["inside", "libc"]
+    inside, libc = kept["rows"]
+    assert inside["kills"] == inside["instructions inside"] > 0
+    assert libc["kills"] == libc["instructions of libc"] > 0
+    assert libc["of them right behind a system call"] > 0
+    assert kept["failures"] == []
+    assert len(printed.splitlines()) == 3
+
+    path.write_text(json.dumps({**kept, "rows": kept["rows"][:1]}))
+    printed, kept_again = run_fully(path)
+    assert len(printed.splitlines()) == 2
+    assert [row["part"] for row in kept_again["rows"]] == ["inside", "libc"]
+
+
+def test_results_of_another_build_are_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"build": "another", "rows": [], "failures": [], "seconds": 0}))
+    printed, kept = run_fully(path)
+    assert len(printed.splitlines()) == 3
+    assert kept["build"] != "another"
+
+
+@pytest.mark.parametrize(("kills", "wanted", "fails"), [
+    (ENOUGH, None, False), (ENOUGH - 1, None, True), (ENOUGH - 1, 160, True), (20, 20, False),
+])  # fmt: skip
+def test_too_few_kills_are_an_error(kills: int, wanted: int | None, fails: bool) -> None:
+    tally = Tally("long", INSIDE, total=500, points=500, kills=kills, before=kills - 1, after=1)
+    _judge_tally(tally, Long, wanted)
+    assert bool(tally.failures) is fails
+
+
+def test_a_loss_that_is_never_counted_is_an_error() -> None:
+    class Losing(Long):
+        loses = True
+
+    for lost, fails in ((0, True), (3, False)):
+        tally = Tally("long", INSIDE, kills=ENOUGH, before=ENOUGH // 2, after=ENOUGH // 2)
+        tally.lost = lost
+        _judge_tally(tally, Losing, None)
+        assert bool(tally.failures) is fails
