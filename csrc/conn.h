@@ -60,15 +60,16 @@ struct fipc_conn_send {
 
 /* A message on its way in; zero it before the first call for a message. */
 struct fipc_conn_recv {
-    uint64_t size;      /* of the message, in bytes */
-    uint16_t tag;       /* the sender's */
-    bool whole;         /* it lies in the small buffer: no fipc_conn_recv_into() */
-    bool drained;       /* we took the doorbell's byte out, perhaps another reader's */
-    bool begun;         /* its first fragment was taken out of the ring */
-    uint64_t dead_turn; /* a receive turn whose owner was found dead */
-    uint64_t owner;     /* FIPC_OWNER of who holds the receive turn for it; 0: nobody */
-    uint64_t received;  /* bytes received so far */
-    uint8_t *kept;      /* an earlier call's part of it, to be copied first */
+    uint64_t size;        /* of the message, in bytes */
+    uint16_t tag;         /* the sender's */
+    bool whole;           /* it lies in the small buffer: no fipc_conn_recv_into() */
+    bool drained;         /* we took the doorbell's byte out, perhaps another reader's */
+    bool begun;           /* its first fragment was taken out of the ring */
+    uint64_t dead_turn;   /* a receive turn whose owner was found dead */
+    uint64_t dead_sender; /* polling: a send turn whose owner was found dead */
+    uint64_t owner;       /* FIPC_OWNER of who holds the receive turn for it; 0: nobody */
+    uint64_t received;    /* bytes received so far */
+    uint8_t *kept;        /* an earlier call's part of it, to be copied first */
     struct fipc_waiting waiting;
 };
 
@@ -155,7 +156,8 @@ void fipc_conn_recv_drop(struct fipc_conn *conn, struct fipc_conn_recv *state);
 /* ---- looking ---- */
 
 /* Blocks until a message begins or end of file: 1. 0: not until deadline_ns (which may
- * lie in the past). `state` as above, for the waiting only. Errors: -EINTR; -EDEADLK,
+ * lie in the past). What a sender left that was killed, or gave up, in the middle of a
+ * message is no message. `state` as above, for the waiting only. Errors: -EINTR; -EDEADLK,
  * this thread is in the middle of receiving; -EBADMSG; -EBADF; errors of
  * fipc_segment_enter(). */
 FIPC_MUST_USE int fipc_conn_poll(struct fipc_conn *conn, int64_t deadline_ns,

@@ -82,10 +82,41 @@ FIPC_ALWAYS_INLINE void after_taking(struct fipc_conn *conn, const struct taken 
         silence_if_empty(conn);
 }
 
+/* Under the get lock, behind the FIRST record at `at`, whose sender has ended its turn or died:
+ * is the last fragment there, too? What it published before that is to be seen. */
+static int has_its_end(struct fipc_conn *conn, const struct fipc_side_copy_shm *at,
+                       const struct fipc_record_shm *first) {
+    struct fipc_side_copy_shm from = *at, next;
+    struct fipc_record_shm header = *first;
+    const uint8_t *payload;
+    int rc;
+
+    do {
+        from.pos += fipc_record_bytes(header.length);
+        rc = fipc_channel_peek_at(&conn->in, &from, &next, &header, &payload);
+        from = next;
+    } while (rc == 0 && header.kind == FIPC_RECORD_MIDDLE);
+    if (rc == -EAGAIN)
+        return 0;
+    return rc < 0 ? rc : header.kind == FIPC_RECORD_LAST;
+}
+
+/* Under the get lock, for who only looks: may the message that begins at `at` be promised?
+ * 1; 0, its end will never come; -EINPROGRESS, *sender is still at it unless it has died. */
+static int is_promised(struct fipc_conn *conn, const struct fipc_side_copy_shm *at,
+                       const struct fipc_record_shm *first, const struct fipc_conn_recv *state,
+                       uint64_t *sender) {
+    *sender = fipc_load_acquire(&conn->in.shm->send_turn);
+    if (*sender != 0 && *sender != state->dead_sender)
+        return -EINPROGRESS;
+    return has_its_end(conn, at, first);
+}
+
 /* One look, under the get lock, for a message that begins: 0, taken (whole) or begun;
  * what is left of messages that nobody will finish is dropped on the way. With
  * `buffer` NULL, only looks. Errors: -EAGAIN, nothing there; -EBUSY, somebody else is
- * in the middle of one, *turn says who; -ESTALE; -EDEADLK; -EBADMSG. */
+ * in the middle of one, *turn says who; -EINPROGRESS, who only looks has to ask whether the
+ * sender of the next message lives, *turn says who; -ESTALE; -EDEADLK; -EBADMSG. */
 static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_recv *state,
                        uint64_t *turn, struct taken *taken) {
     struct fipc_channel_shm *shm = conn->in.shm;
@@ -138,8 +169,18 @@ static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_re
         case FIPC_RECORD_FIRST:
             if (header.length < sizeof(state->size))
                 return -EBADMSG;
-            if (buffer == NULL)
-                return 0;
+            if (buffer == NULL) {
+                rc = is_promised(conn, &at, &header, state, turn);
+                if (rc != 0)
+                    return rc < 0 ? rc : 0;
+                /* Once more: the look behind it may have gone on to another ring. */
+                rc = fipc_channel_peek(&conn->in, &at, &header, &payload);
+                if (rc == 0)
+                    rc = take_record(conn, &at, &header, true, taken);
+                if (rc < 0)
+                    return rc;
+                break;
+            }
             /* It stays where it is: should we die now, nothing was taken. */
             memcpy(&state->size, payload, sizeof(state->size));
             if (state->size < header.length - sizeof(state->size))
@@ -579,6 +620,15 @@ void fipc_conn_recv_drop(struct fipc_conn *conn, struct fipc_conn_recv *state) {
 
 /* ---- polling ---- */
 
+/* 1: the sender is at it; 0: it has died, which `state` notes. */
+static int ask_for_life(struct fipc_conn *conn, uint64_t sender, struct fipc_conn_recv *state) {
+    int rc = fipc_slots_is_alive(&conn->segment, FIPC_OWNER_SLOT(sender), FIPC_OWNER_GEN(sender));
+
+    if (rc == 0)
+        state->dead_sender = sender;
+    return rc;
+}
+
 int fipc_conn_poll(struct fipc_conn *conn, int64_t deadline_ns, struct fipc_conn_recv *state) {
     int rc = fipc_conn_enter(conn, &conn->in);
 
@@ -597,12 +647,17 @@ int fipc_conn_poll(struct fipc_conn *conn, int64_t deadline_ns, struct fipc_conn
             if (rc == 0 || rc == -ETIMEDOUT)
                 return 1;
         }
-        if (rc == -EAGAIN)
+        if (rc == -EINPROGRESS) {
+            rc = ask_for_life(conn, turn, state);
+            if (rc == 1)
+                return 1;
+        } else if (rc == -EAGAIN) {
             rc = wait_for_record(conn, seen, state, FIPC_FOREVER, deadline_ns);
-        else if (rc == -EBUSY)
+        } else if (rc == -EBUSY) {
             rc = wait_for_turn(conn, turn, state, deadline_ns);
-        else if (rc == -ESTALE)
+        } else if (rc == -ESTALE) {
             rc = fipc_channel_map(&conn->in);
+        }
     }
     if (rc == -ENODATA)
         return 1;

@@ -1124,6 +1124,36 @@ static void test_poll_tells_of_messages_and_end_of_file(void) {
     drop_pipe();
 }
 
+static void test_poll_promises_no_message_whose_sender_gave_it_up(void) {
+    struct fipc_conn_send sending;
+    uint8_t *data = calloc(1, LARGE);
+
+    new_pipe();
+    send_half(left, data, LARGE, &sending);
+    /* More may come. */
+    CHECK_EQ(poll_for(right, 0), 1);
+    fipc_conn_send_abandon(left, &sending);
+    CHECK_EQ(poll_for(right, 0), 0);
+    CHECK_EQ(poll_for(right, 10), 0);
+    CHECK_EQ(send_filled(left, 10, 1, 0), 0);
+    CHECK_EQ(poll_for(right, 0), 1);
+    expect(right, 10, 1, 0);
+    /* In fragments, and all of it is there. */
+    CHECK_EQ(send_filled(left, 3 * FIPC_INLINE_MAX, 2, 0), 0);
+    CHECK_EQ(poll_for(right, 0), 1);
+    expect(right, 3 * FIPC_INLINE_MAX, 2, 0);
+    /* A whole one behind what was given up. */
+    send_half(left, data, LARGE, &sending);
+    fipc_conn_send_abandon(left, &sending);
+    CHECK_EQ(poll_for(right, 0), 0);
+    CHECK_EQ(send_filled(left, 3 * FIPC_INLINE_MAX, 3, 0), 0);
+    CHECK_EQ(poll_for(right, 0), 1);
+    expect(right, 3 * FIPC_INLINE_MAX, 3, 0);
+    CHECK_EQ(poll_for(right, 0), 0);
+    free(data);
+    drop_pipe();
+}
+
 /* The state that docs/model/stream.pml found (its run bell-not-passed-on): of two readers the
  * one who waits for the other's turn has taken out the byte that rang for the other. */
 static void test_who_waits_for_a_turn_passes_on_the_bell_that_he_took_out(void) {
@@ -1439,6 +1469,7 @@ int main(void) {
     CHECK_RUN(test_a_signal_interrupts_each_wait);
     CHECK_RUN(test_with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(test_poll_tells_of_messages_and_end_of_file);
+    CHECK_RUN(test_poll_promises_no_message_whose_sender_gave_it_up);
     CHECK_RUN(test_who_waits_for_a_turn_passes_on_the_bell_that_he_took_out);
     CHECK_RUN(test_fileno_is_readable_exactly_while_a_message_is_there);
     CHECK_RUN(test_a_program_that_selects_before_each_receive_misses_nothing);

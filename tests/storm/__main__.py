@@ -69,6 +69,17 @@ def command_of(options: argparse.Namespace, name: str, seconds: float, seed: str
     ]  # fmt: skip
 
 
+def command_line(options: argparse.Namespace, seed: str) -> str:
+    """Return what repeats a run, as far as timing allows."""
+    chosen = [f"--scenario {name}" for name in options.scenario or ()]
+    words = [*chosen, f"--seconds {options.seconds:g}", f"--seed {seed}"]
+    for name, usual in (("round", 8.0), ("jobs", 1), ("deadline", 30.0), ("candidate", "fastipc")):
+        value = getattr(options, name)
+        if value != usual:
+            words.append(f"--{name} {value}")
+    return " ".join(["python -m tests.storm", *words])
+
+
 def storm_apart(options: argparse.Namespace, name: str, seconds: float, seed: str) -> Any:
     """Storm one scenario in a process of its own, which may hang or crash."""
     began = time.monotonic()
@@ -139,10 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     put = sum(row["messages put"] for row in rows)
     print(f"{killed} kills, {put} messages, {len(failures)} failures in {seconds:.0f} s")
     if options.json:
-        given = list(sys.argv[1:] if arguments is None else arguments)
         kept = {
             "name": "storm",
-            "command": " ".join(["python -m tests.storm", *given]),
+            "command": command_line(options, seed),
             "seconds": seconds,
             "seed": seed,
             "rows": rows,

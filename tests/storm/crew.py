@@ -17,7 +17,6 @@ from .workers import Life, work
 
 # More workers than there are CPUs: whoever holds a lock may have to wait for one.
 PRODUCERS = CONSUMERS = max(3, (os.cpu_count() or 1) // 2 + 1)
-DYING_PATIENCE_S = 1.0
 
 
 class Worker:
@@ -73,13 +72,16 @@ class Crew:
         seed: str,
         folder: Path,
         chance: random.Random,
+        patience: float,
     ) -> None:
+        """patience: the seconds within which a signal has to be acted upon."""
         self._scenario = scenario
         self._context = context
         self._channel = channel
         self._seed = seed
         self._folder = folder
         self._chance = chance
+        self._patience = patience
         self._senders = 0
         self.lives = 0
         self.moved_by_the_dead = 0
@@ -138,7 +140,7 @@ class Crew:
         if way == deaths.STOP:
             worker.continues_at = now + chance.uniform(*deaths.STOPPED_S)
         elif way in (deaths.TERM, deaths.EXIT):
-            worker.ends_by = worker.ends_by or now + DYING_PATIENCE_S
+            worker.ends_by = worker.ends_by or now + self._patience
         if way == deaths.AIMED:
             worker = self._aim() or worker
             way = deaths.KILL
@@ -175,20 +177,24 @@ class Crew:
         return None
 
     def let_continue(self, now: float) -> None:
-        """Continue those that were stopped long enough, and end those that a signal should have."""
+        """Continue those that were stopped long enough."""
         for worker in self.workers:
             if worker.continues_at is not None and worker.continues_at <= now:
                 worker.continues_at = None
                 worker.send(signal.SIGCONT)
-            if worker.ends_by is not None and worker.ends_by <= now:
-                # Its exception was raised where Python ignores exceptions, such as in a finalizer.
-                worker.done_to_it.add(deaths.KILL)
-                worker.send(signal.SIGKILL)
-                worker.process.join()
 
     def continue_all(self) -> None:
         """Continue whoever is stopped."""
         self.let_continue(float("inf"))
+
+    def overdue(self, now: float) -> str:
+        """Return who does not act on a signal that ends it, or nothing."""
+        late = [
+            f"life {worker.life.number}"
+            for worker in self.workers
+            if worker.ends_by is not None and worker.ends_by <= now
+        ]
+        return ", ".join(late)
 
     def kill_all(self) -> None:
         """Kill all at one time."""
@@ -203,8 +209,13 @@ class Crew:
         """Whether somebody may be dead by now of whom it is not known yet."""
         return any(worker.ends_by is not None for worker in self.workers)
 
+    def has_both_sides(self) -> bool:
+        """Whether a producer and a consumer have begun to work, or none is left."""
+        sides = {worker.life.produces for worker in self.workers}
+        return sides == {one.life.produces for one in self.workers if one.has_begun}
+
     def moved(self) -> int:
-        """Return how many messages were put and got: nobody hangs as long as it grows."""
+        """Return what grows as long as nobody hangs: messages put and got, threads begun, ended."""
         return self.moved_by_the_dead + sum(worker.book.moved() for worker in self.workers)
 
     # ---- the dead ----

@@ -42,6 +42,8 @@ class Channel:
     # None: the library does not count.
     stats: Callable[[], Any] | None = None
     takes_buffers = True
+    # Whether what a killed process had in hand counts as lost as soon as it is dead.
+    loses_at_once = True
     # How many slots of a segment this process has, at most.
     slots = 1
 
@@ -191,6 +193,8 @@ class PipeChannel(Channel):
     """A pipe with one way, whose ends all workers share."""
 
     slots = 2  # each end that was used has one
+    # Of a message in fragments, when its last one comes and there is nobody who has the others.
+    loses_at_once = False
 
     def __init__(self, reader: Any, writer: Any, counts: bool) -> None:
         self.reader = reader

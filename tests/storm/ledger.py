@@ -76,9 +76,12 @@ class Ledger:
         return any(thread.words[STEPS] for thread in self.threads)
 
     def moved(self) -> int:
-        """Return how many messages its threads have put and got, and how many have ended."""
+        """Return how many messages its threads have put and got, and how many began and ended."""
         return sum(
-            thread.words[PUT_ENDED] + thread.words[RECEIVED] + thread.words[FINISHED]
+            thread.words[PUT_ENDED]
+            + thread.words[RECEIVED]
+            + thread.words[FINISHED]
+            + (thread.words[STEPS] > 0)
             for thread in self.threads
         )
 
