@@ -106,7 +106,8 @@ static int has_its_end(struct fipc_conn *conn, const struct fipc_side_copy_shm *
 static int is_promised(struct fipc_conn *conn, const struct fipc_side_copy_shm *at,
                        const struct fipc_record_shm *first, const struct fipc_conn_recv *state,
                        uint64_t *sender) {
-    *sender = fipc_load_acquire(&conn->in.shm->send_turn);
+    /* T2, pairs with T1: what it published before it let go is to be seen. */
+    *sender = fipc_load_acquire(T2, &conn->in.shm->send_turn);
     if (*sender != 0 && *sender != state->dead_sender)
         return -EINPROGRESS;
     return has_its_end(conn, at, first);
