@@ -575,9 +575,8 @@ static void (*before_mark)(void); /* called once */
 uint32_t __real_fipc_sleepers_mark(uint32_t *sleepers);
 uint32_t __wrap_fipc_sleepers_mark(uint32_t *sleepers);
 uint32_t __wrap_fipc_sleepers_mark(uint32_t *sleepers) {
-    void (*act)(void) = before_mark;
+    void (*act)(void) = __atomic_exchange_n(&before_mark, NULL, __ATOMIC_SEQ_CST);
 
-    before_mark = NULL; /* one thread sets it, and is the next to mark */
     if (act != NULL)
         act();
     return __real_fipc_sleepers_mark(sleepers);
