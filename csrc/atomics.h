@@ -105,8 +105,10 @@ FIPC_SPLIT_FOR(64)
     FIPC_RMW(label, __atomic_exchange_n((p), (v), FIPC_ORDER(label, __ATOMIC_SEQ_CST)), \
              fipc_split_exchange32((p), (v)))
 #define fipc_fetch_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
-#define fipc_fetch_add_seqcst(label, p, v) \
-    __atomic_fetch_add((p), (v), FIPC_ORDER(label, __ATOMIC_SEQ_CST))
+/* Of 32 bits. */
+#define fipc_fetch_add_seqcst(label, p, v)                                             \
+    FIPC_RMW(label, __atomic_fetch_add((p), (v), FIPC_ORDER(label, __ATOMIC_SEQ_CST)), \
+             fipc_split_exchange32((p), fipc_load_relaxed(p) + (v)))
 #define fipc_fetch_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
 #define fipc_fetch_and_relaxed(p, v) __atomic_fetch_and((p), (v), __ATOMIC_RELAXED)
 

@@ -69,7 +69,7 @@ static void *scribble(void *argument) {
     struct scribbler *scribbler = argument;
     uint8_t was[PATCH_BYTES_MOST];
 
-    fipc_store_release(&scribbler->started, 1);
+    fipc_store_release(TEST, &scribbler->started, 1);
     for (uint32_t round = 0; round < ROUNDS_MOST && !fipc_load_relaxed(&scribbler->stop); round++) {
         const struct command *patch = &scribbler->patch[round % scribbler->patch_count];
 
@@ -92,7 +92,7 @@ static void run(struct world *world, const struct command *operation, uint32_t c
     if (scribbler->patch_count != 0) {
         if (pthread_create(&thread, NULL, scribble, scribbler) != 0)
             abort();
-        while (!fipc_load_acquire(&scribbler->started))
+        while (!fipc_load_acquire(TEST, &scribbler->started))
             fipc_pause();
     }
     for (uint32_t i = 0; i < count; i++)

@@ -64,6 +64,15 @@ static void shuts_the_end(void) {
 
 static bool sees_the_end_shut(void) { return fipc_load_seqcst(S2, &word) != 0; }
 
+/* ---- N: likewise of tell_senders(), which is a static of conn.c ---- */
+
+static void moves_the_epoch(void) {
+    (void)fipc_fetch_add_seqcst(N1, &word, 1);
+    fipc_sleepers_wake_all(sleepers);
+}
+
+static bool sees_the_epoch(void) { return fipc_load_seqcst(N2, &word) != 0; }
+
 /* ---- D: likewise, for the lock and the unlock around it are barriers here, too ---- */
 
 static void shuts_the_queue(void) {
@@ -108,6 +117,7 @@ static const struct litmus tests[] = {
     {"W", nothing, reset_side, publishes, sees_the_publish},
     {"T", nothing, reset_turn, ends_the_turn, sees_it_free},
     {"S", nothing, reset_word, shuts_the_end, sees_the_end_shut},
+    {"N", nothing, reset_word, moves_the_epoch, sees_the_epoch},
     {"D", nothing, reset_side, shuts_the_queue, sees_the_queue_shut},
     {"C", make_queue_with_its_sleepers, reset_closing, cancels, sees_it_closing},
     {"J", make_queue_with_a_task, reset_done, finishes, sees_it_finished},

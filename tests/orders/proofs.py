@@ -95,6 +95,7 @@ LITMUS = {
     "S": Litmus((("S1", ()),)),
     "D": Litmus((("D1", ()),)),
     "C": Litmus((("C1", ("queue.c",)),)),
+    "N": Litmus((("N1", ()),)),
     "J": Litmus((("J1", ("queue.c",)),)),
 }
 

@@ -25,6 +25,7 @@ FREED = re.compile(r"^    #0 (?:free|operator delete)", re.M)
 # So the true build's would have shown thousands; a mutant may take a thousand times as many.
 TRUE_ROUNDS = 1_000_000
 TRUE_SECONDS = 20
+LEAST_ROUNDS = 10_000
 MUTANT_ROUNDS = 10_000_000
 MUTANT_SECONDS = 60
 ENOUGH_MISSES = 10
@@ -91,6 +92,8 @@ def judge_litmus(mutant: bool, rounds: int, misses: int) -> str | None:
     """What is wrong with so many misses in so many rounds."""
     if mutant:
         return None if misses else f"taken apart, and no miss in {rounds} rounds"
+    if rounds < LEAST_ROUNDS:
+        return f"only {rounds} rounds in {TRUE_SECONDS} s: these show nothing"
     return f"{misses} misses in {rounds} rounds" if misses else None
 
 

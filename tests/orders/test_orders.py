@@ -106,7 +106,8 @@ def test_a_true_build_must_not_be_reported_at_all() -> None:
 
 
 def test_a_miss_is_an_error_of_a_true_build_and_its_absence_one_of_a_mutant() -> None:
-    assert judge_litmus(False, 1000, 0) is None
-    assert judge_litmus(False, 1000, 1) is not None
+    assert judge_litmus(False, 1_000_000, 0) is None
+    assert judge_litmus(False, 1_000_000, 1) is not None
+    assert judge_litmus(False, 1000, 0) is not None
     assert judge_litmus(True, 1000, 1) is None
     assert judge_litmus(True, 1000, 0) is not None
