@@ -107,11 +107,15 @@ class ChannelOperation(Operation):
     def survive(self) -> dict[str, Any]:
         with during("put"):
             self.put("s")
-        if self.has_checker and not self.has_peer:  # which might put meanwhile
-            with during("between put and get"):
-                expect_records_for_blocks(self.channel.queue)
+        with during("between put and get"):
+            self.look()
         with during("get"):
             return {"items": [self.get()]}
+
+    def look(self) -> None:
+        """Survivor, between its put and its get: what must be true of what is queued."""
+        if self.has_checker and not self.has_peer:  # which might put meanwhile
+            expect_records_for_blocks(self.channel.queue)
 
     def arrive(self) -> dict[str, Any]:
         with during("put"):

@@ -44,6 +44,10 @@ class WithDoorbell(ChannelOperation):
         if self.channel.has_items() and not is_readable(fd):
             raise Violation("something is there, and the doorbell is not readable")
 
+    def look(self) -> None:
+        self.expect_readable()
+        super().look()
+
     def survive(self) -> dict[str, Any]:
         self.expect_readable()
         report = super().survive()
