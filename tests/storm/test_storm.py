@@ -72,13 +72,18 @@ def test_a_short_storm_costs_what_the_killed_had_in_hand(scenario: str, tmp_path
     assert row["missing"] == row["counted as lost"] + row["returned to a victim"]
 
 
-@pytest.mark.watchdog(120)
+@pytest.mark.watchdog(300)
 def test_the_standard_queue_does_not_stand_it(tmp_path: Path) -> None:
-    found = storm(
-        tmp_path, "bounded-fork", seconds=6, deadline=4, candidate="multiprocessing",
-    )  # fmt: skip
-    assert found["failures"]
-    assert found["rows"][0]["lives"] > 0
+    # On a crowded machine there are few kills in a second, and one of them has to harm it.
+    for seed in range(10):
+        found = storm(
+            tmp_path, "queue-fork", seconds=4, seed=str(seed), deadline=4,
+            candidate="multiprocessing",
+        )  # fmt: skip
+        assert found["rows"][0]["lives"] > 0
+        if found["failures"]:
+            return
+    pytest.fail("it stood ten storms")
 
 
 @pytest.mark.watchdog(420)
