@@ -51,6 +51,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="somebody hangs when no message was put or got for so long (30)",
     )  # fmt: skip
     parser.add_argument(
+        "--aim", type=float, default=0.05, metavar="SECONDS",
+        help="workers are stopped for so long to find one that holds a lock (0.05)",
+    )  # fmt: skip
+    parser.add_argument(
         "--candidate", default="fastipc", metavar="MODULE",
         help="a package with multiprocessing's interface (fastipc)",
     )  # fmt: skip
@@ -65,7 +69,8 @@ def command_of(options: argparse.Namespace, name: str, seconds: float, seed: str
     return [
         sys.executable, "-X", "faulthandler", "-m", "tests.storm", "--one", name,
         "--seconds", str(seconds), "--round", str(options.round), "--seed", seed,
-        "--deadline", str(options.deadline), "--candidate", options.candidate,
+        "--deadline", str(options.deadline), "--aim", str(options.aim),
+        "--candidate", options.candidate,
     ]  # fmt: skip
 
 
@@ -73,7 +78,9 @@ def command_line(options: argparse.Namespace, seed: str) -> str:
     """Return what repeats a run, as far as timing allows."""
     chosen = [f"--scenario {name}" for name in options.scenario or ()]
     words = [*chosen, f"--seconds {options.seconds:g}", f"--seed {seed}"]
-    for name, usual in (("round", 8.0), ("jobs", 1), ("deadline", 30.0), ("candidate", "fastipc")):
+    for name, usual in (
+        ("round", 8.0), ("jobs", 1), ("deadline", 30.0), ("aim", 0.05), ("candidate", "fastipc"),
+    ):  # fmt: skip
         value = getattr(options, name)
         if value != usual:
             words.append(f"--{name} {value}")

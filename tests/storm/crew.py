@@ -73,8 +73,11 @@ class Crew:
         folder: Path,
         chance: random.Random,
         patience: float,
+        aim_s: float,
     ) -> None:
-        """patience: the seconds within which a signal has to be acted upon."""
+        """patience: the seconds within which a signal has to be acted upon; aim_s: those for which
+        workers are stopped and looked at, before one is killed wherever it is.
+        """
         self._scenario = scenario
         self._context = context
         self._channel = channel
@@ -82,6 +85,7 @@ class Crew:
         self._folder = folder
         self._chance = chance
         self._patience = patience
+        self._aim_s = aim_s
         self._senders = 0
         self.lives = 0
         self.moved_by_the_dead = 0
@@ -159,7 +163,7 @@ class Crew:
         if self._channel.stats is None:
             return None
         descriptor = self._channel.descriptor()
-        ends = time.monotonic() + deaths.AIM_S
+        ends = time.monotonic() + self._aim_s
         while time.monotonic() < ends:
             running = [
                 worker

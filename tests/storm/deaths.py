@@ -29,8 +29,6 @@ _WEIGHTS = {
 }
 _PAUSE_S = {"fork": (0.0, 0.03), "spawn": (0.0, 0.08)}
 STOPPED_S = (0.001, 0.1)
-# How long workers are stopped and looked at, before one is killed wherever it is.
-AIM_S = 0.05
 AIM_PAUSE_S = 0.0002
 
 

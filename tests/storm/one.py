@@ -46,7 +46,12 @@ def storm_here(options: argparse.Namespace, name: str, seed: str) -> dict[str, A
         # it must not grow with the second one. Of processes and shared memory nothing may be left.
         held = support.resources()
         found = supervisor.storm(
-            SCENARIOS[name], round_seed, seconds, options.deadline, options.candidate
+            SCENARIOS[name],
+            round_seed,
+            seconds,
+            options.deadline,
+            options.candidate,
+            options.aim,
         )
         rounds.append(found)
         failures += [f"round with seed {round_seed}: {each}" for each in found.failures]

@@ -53,7 +53,7 @@ class Supervisor:
 
     def __init__(
         self, scenario: Scenario, seed: str, seconds: float, deadline: float, candidate: str,
-        folder: Path,
+        aim_s: float, folder: Path,
     ) -> None:  # fmt: skip
         """deadline: the seconds after which, if no message was put or got, somebody is hung."""
         self._seconds = seconds
@@ -64,7 +64,9 @@ class Supervisor:
         context: Any = module.get_context(scenario.start_method)
         self._is_ours = kinds.is_ours(context)
         self._channel = kinds.KINDS[scenario.kind](context, scenario.batches, self._chance)
-        self._crew = Crew(scenario, context, self._channel, seed, folder, self._chance, deadline)
+        self._crew = Crew(
+            scenario, context, self._channel, seed, folder, self._chance, deadline, aim_s
+        )
         self._maker = messages.Maker(
             SUPERVISOR, random.Random(seed), "small", self._channel.takes_buffers
         )
@@ -386,7 +388,9 @@ class Supervisor:
         )
 
 
-def storm(scenario: Scenario, seed: str, seconds: float, deadline: float, candidate: str) -> Round:
+def storm(
+    scenario: Scenario, seed: str, seconds: float, deadline: float, candidate: str, aim_s: float
+) -> Round:
     """Do one round and return what came of it."""
     with tempfile.TemporaryDirectory(prefix="fastipc-storm-") as folder:
-        return Supervisor(scenario, seed, seconds, deadline, candidate, Path(folder)).run()
+        return Supervisor(scenario, seed, seconds, deadline, candidate, aim_s, Path(folder)).run()

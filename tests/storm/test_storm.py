@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def storm(
     folder: Path, *scenarios: str, seconds: float, seed: str = "1", deadline: float = 20,
     candidate: str = "fastipc", root: Path = ROOT, timeout: float = 100,
+    options: tuple[str, ...] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Run the tool in a process of its own and return its results."""
     kept = folder / "storm.json"
@@ -33,7 +34,7 @@ def storm(
         [
             sys.executable, "-m", "tests.storm", *chosen, "--seconds", str(seconds),
             "--seed", seed, "--deadline", str(deadline), "--candidate", candidate,
-            "--json", str(kept),
+            "--json", str(kept), *options,
         ],
         cwd=root,
         capture_output=True,
@@ -71,13 +72,18 @@ def test_a_short_storm_costs_what_the_killed_had_in_hand(scenario: str, tmp_path
     assert row["missing"] == row["counted as lost"] + row["returned to a victim"]
 
 
-@pytest.mark.watchdog(120)
+@pytest.mark.watchdog(300)
 def test_the_standard_queue_does_not_stand_it(tmp_path: Path) -> None:
-    found = storm(
-        tmp_path, "bounded-fork", seconds=6, deadline=4, candidate="multiprocessing",
-    )  # fmt: skip
-    assert found["failures"]
-    assert found["rows"][0]["lives"] > 0
+    # On a crowded machine there are few kills in a second, and one of them has to harm it.
+    for seed in range(10):
+        found = storm(
+            tmp_path, "queue-fork", seconds=4, seed=str(seed), deadline=4,
+            candidate="multiprocessing",
+        )  # fmt: skip
+        assert found["rows"][0]["lives"] > 0
+        if found["failures"]:
+            return
+    pytest.fail("it stood ten storms")
 
 
 @pytest.mark.watchdog(420)
@@ -85,16 +91,11 @@ def test_a_lock_that_nobody_takes_over_is_noticed(
     broken_builds: BrokenBuilds, tmp_path: Path
 ) -> None:
     root = broken_builds.root("FASTIPC_BREAK_NO_TAKEOVER")
-    failures: list[str] = []
-    # A storm in which nobody was killed while he held a lock proves nothing.
-    for seed in range(8):
-        found = storm(
-            tmp_path, "bounded-fork", seconds=8, seed=str(seed), deadline=4, root=root
-        )  # fmt: skip
-        failures += found["failures"]
-        if failures:
-            break
-    assert failures
+    # Whoever is killed so holds a lock: a storm in which none does proves nothing.
+    found = storm(
+        tmp_path, "bounded-fork", seconds=20, deadline=4, root=root, options=("--aim", "10")
+    )  # fmt: skip
+    assert found["failures"], found["rows"]
 
 
 def test_the_names_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
