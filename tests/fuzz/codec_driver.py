@@ -10,6 +10,7 @@ import os
 import pickle
 import struct
 import sys
+import types
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -46,6 +47,9 @@ class Builtin:
 
 REAL_LOADS = pickle.loads
 sys.meta_path.insert(0, Builtin)  # type: ignore[arg-type]
+# It would miss the file of the extension, or one that fits this Python.
+sys.modules["fastipc._platform"] = types.ModuleType("fastipc._platform")
+sys.modules["fastipc._platform"].check = lambda: None  # type: ignore[attr-defined]
 pickle.loads = loads  # type: ignore[assignment]
 
 import fastipc  # noqa: E402

@@ -4,6 +4,7 @@
  * time, sooner or later. With the scene's highest bit, the patches before the first operation are
  * laid for good, as fuzz_records.c lays them. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,7 +95,7 @@ static void run(struct world *world, const struct command *operation, uint32_t c
         if (pthread_create(&thread, NULL, scribble, scribbler) != 0)
             abort();
         while (!fipc_load_acquire(&scribbler->started))
-            fipc_pause();
+            (void)sched_yield();
     }
     for (uint32_t i = 0; i < count; i++)
         world_operate(world, &operation[i]);
