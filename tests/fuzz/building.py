@@ -30,7 +30,7 @@ class Variant:
 
     name: str
     finds: bool  # with ASan and libFuzzer; else to count lines
-    defines: tuple[str, ...] = ()
+    broken_by: str = ""
 
 
 FINDS = Variant("finds", True)
@@ -39,7 +39,7 @@ COUNTS = Variant("counts", False)
 
 def broken(target: Target) -> Variant:
     """The build that leaves a check out."""
-    return Variant("broken", True, (f"-D{target.broken_by}=1",))
+    return Variant("broken", True, target.broken_by)
 
 
 def _python_flags() -> tuple[list[str], list[str]]:
@@ -58,15 +58,17 @@ def _python_flags() -> tuple[list[str], list[str]]:
 
 
 def _translated() -> Path:
-    """The C that Cython makes of the extension, from the build folder; makes it if need be."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext"],
-        cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    """The C that Cython makes of the extension, in the build folder; makes it if need be."""
     import Cython
 
-    return ROOT / "build" / f"cython-{Cython.__version__}" / "fastipc" / "_core.c"
+    folder = f"build/cython-{Cython.__version__}"
+    code = (
+        "from Cython.Build import cythonize; from setuptools import Extension; "
+        "cythonize([Extension('fastipc._core', ['fastipc/_core.pyx'])], "
+        f"build_dir={folder!r}, language_level=3, quiet=True)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    return ROOT / folder / "fastipc" / "_core.c"
 
 
 def _headers() -> bytes:
@@ -76,13 +78,34 @@ def _headers() -> bytes:
     return b"".join(path.read_bytes() for path in names)
 
 
+def _uses(source: Path, macro: str) -> bool:
+    """Whether a file, or a header of ours that it includes, does something else with a macro than
+    to define it.
+    """
+    wanted, seen = [source], set()
+    while wanted:
+        path = wanted.pop()
+        if path in seen or not path.exists():
+            continue
+        seen.add(path)
+        for line in path.read_text().splitlines():
+            if line.startswith('#include "'):
+                name = line.split('"')[1]
+                wanted += [ROOT / folder / name for folder in ("csrc", "fastipc")]
+            elif macro in line and not line.startswith("#"):
+                return True
+    return False
+
+
 class Builder:
     """Compiles what changed, and links."""
 
     def __init__(self, target: Target, variant: Variant) -> None:
         self.target = target
         self.variant = variant
-        self.folder = FOLDER / variant.name / ("python" if target.embeds_python else "core")
+        # With and without a break most objects are the same.
+        kind = "finds" if variant.finds else variant.name
+        self.folder = FOLDER / kind / ("python" if target.embeds_python else "core")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.headers = _headers()
         self.includes = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'fastipc'}", f"-I{ROOT / 'tests/fuzz'}"]
@@ -93,7 +116,10 @@ class Builder:
 
     def _object(self, source: Path) -> str:
         is_ours = "cython-" not in str(source)
-        command = [CLANG, *FLAGS, *self.includes, *self.variant.defines]
+        text = source.read_bytes()
+        command = [CLANG, *FLAGS, *self.includes]
+        if self.variant.broken_by and _uses(source, self.variant.broken_by):
+            command.append(f"-D{self.variant.broken_by}=1")
         if not self.variant.finds:
             command += LINES if is_ours else []
         else:
@@ -103,7 +129,7 @@ class Builder:
                 command += ["-fsanitize=fuzzer-no-link"]
         if not is_ours:
             command += ["-w"]
-        state = repr(command).encode() + source.read_bytes() + self.headers
+        state = repr(command).encode() + text + self.headers
         name = f"{source.stem}-{hashlib.sha256(state).hexdigest()[:16]}.o"
         if not (self.folder / name).exists():
             fresh = self.folder / f"{name}.{os.getpid()}.tmp"
@@ -130,7 +156,8 @@ class Builder:
         """The program that looks for inputs, or the one that counts the lines of those found."""
         sources = self._sources()
         if self.variant.finds:
-            return self._link(f"fuzz_{self.target.name}", sources, [*ASAN, "-fsanitize=fuzzer"])
+            name = f"fuzz_{self.target.name}" + ("_broken" if self.variant.broken_by else "")
+            return self._link(name, sources, [*ASAN, "-fsanitize=fuzzer"])
         sources.append(ROOT / "tests/fuzz/replay.c")
         return self._link(f"replay_{self.target.name}", sources, LINES)
 

@@ -4,12 +4,13 @@ right.  Runs inside of the fuzzer only, whose extension is built into it.
 
 from __future__ import annotations
 
-import errno
 import importlib.machinery
+import io
 import os
 import pickle
 import struct
 import sys
+import types
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -19,8 +20,24 @@ TAGS = {"pickle": 1, "raw": 2, "coded": 3, "bytes": 4, "ascii": 5, "buffers": 6}
 ALONE, DECODE, INLINE, BLOCKS, BATCH, HANDLE = 0, 3, 4, 5, 6, 7
 
 
+# The end of a pickle that is only a name, with which a codec may look a class up.
+LOOK_UP = pickle.STACK_GLOBAL + pickle.STOP
+
+
+class OnlyOurs(pickle.Unpickler):
+    """Finds the classes of this file, and runs nothing else's code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuse all other names, as pickle refuses one that is not there."""
+        if module == __name__ and name == "Point":
+            return Point
+        raise AttributeError(f"{module}.{name}")
+
+
 def loads(data: bytes, *, buffers: Any = ()) -> object:
     """Stands in for pickle.loads(): looks at all that it is given, and writes to the views."""
+    if data.endswith(LOOK_UP):
+        return OnlyOurs(io.BytesIO(data)).load()
     sizes = [sum(data[:64])]
     for buffer in buffers or ():
         with memoryview(buffer) as view:
@@ -46,6 +63,9 @@ class Builtin:
 
 REAL_LOADS = pickle.loads
 sys.meta_path.insert(0, Builtin)  # type: ignore[arg-type]
+# It would miss the file of the extension, or one that fits this Python.
+sys.modules["fastipc._platform"] = types.ModuleType("fastipc._platform")
+sys.modules["fastipc._platform"].check = lambda: None  # type: ignore[attr-defined]
 pickle.loads = loads  # type: ignore[assignment]
 
 import fastipc  # noqa: E402
@@ -88,8 +108,9 @@ def descriptors(number: int) -> tuple[int, int]:
     return memory, bell
 
 
-def _expect(error: BaseException) -> None:
-    if isinstance(error, OSError) and error.errno != errno.EBADMSG:
+def _expect(error: Exception) -> None:
+    """Any error will do but one: with that the interpreter says that C code did not behave."""
+    if isinstance(error, SystemError):
         raise error
 
 
@@ -97,7 +118,7 @@ def decode(tag: int, data: bytes) -> None:
     """Decode a message as recv() would."""
     try:
         repr(_core.debug_decode(tag, data))
-    except OSError as error:
+    except Exception as error:
         _expect(error)
 
 
@@ -109,7 +130,7 @@ def take(how: int, _: object) -> None:
             _take_one(queue, how % 8)
         except Empty:
             return
-        except (OSError, ValueError) as error:
+        except Exception as error:
             _expect(error)
             last = error
     raise AssertionError("there is no end to what is got") from last

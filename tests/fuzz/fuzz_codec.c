@@ -92,7 +92,7 @@ static void decode_alone(const uint8_t *data, size_t size) {
     object = fastipc_decode(copy, (Py_ssize_t)size);
     free(copy);
     if (object == NULL) {
-        must(PyErr_ExceptionMatches(PyExc_OSError), "an error of another kind");
+        must(PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_SystemError), "no proper error");
         PyErr_Clear();
         return;
     }

@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
     if (size < 3)
         return 0;
-    world = world_new(*data);
+    world = world_new(*data & 0x7f);
     while (operations < OPERATIONS_MOST && world_next(&input, &command)) {
         if (command.kind == COMMAND_OPERATION) {
             operations++;

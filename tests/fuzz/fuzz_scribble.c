@@ -1,8 +1,10 @@
 /* fuzz_scribble.c - the fuzzer of a segment that somebody scribbles over while it is used: all of
  * the input's patches are written over and over again by a second thread, and undone again, while
  * the first one does the input's operations. So whatever is read twice is another thing the second
- * time, sooner or later. */
+ * time, sooner or later. With the scene's highest bit, the patches before the first operation are
+ * laid for good, as fuzz_records.c lays them. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,7 +95,7 @@ static void run(struct world *world, const struct command *operation, uint32_t c
         if (pthread_create(&thread, NULL, scribble, scribbler) != 0)
             abort();
         while (!fipc_load_acquire(TEST, &scribbler->started))
-            fipc_pause();
+            (void)sched_yield();
     }
     for (uint32_t i = 0; i < count; i++)
         world_operate(world, &operation[i]);
@@ -113,14 +115,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 3)
         return 0;
     memset(&scribbler, 0, sizeof(scribbler));
+    world = world_new(*data & 0x7f);
     while (count < OPERATIONS_MOST && scribbler.patch_count < PATCHES_MOST &&
            world_next(&input, &command)) {
         if (command.kind == COMMAND_OPERATION)
             operation[count++] = command;
+        else if (count == 0 && (*data & 0x80))
+            world_patch(world, &command);
         else
             scribbler.patch[scribbler.patch_count++] = command;
     }
-    world = world_new(*data);
     run(world, operation, count, &scribbler);
     world_end(world);
     return 0;

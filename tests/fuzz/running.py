@@ -55,9 +55,9 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def make_seeds(target: Target, program: Path) -> Path:
+def make_seeds(target: Target, variant: Variant, program: Path) -> Path:
     """Writes the seeds of a fuzzer: real messages, and pieces of real segments."""
-    folder = _empty(FOLDER / "seeds" / target.name)
+    folder = _empty(FOLDER / "seeds" / variant.name / target.name)
     if target.embeds_python:
         subprocess.run([program], env=_environment(FUZZ_SEEDS=str(folder)), check=True)
     else:
@@ -69,7 +69,7 @@ def make_seeds(target: Target, program: Path) -> Path:
 def fuzz(target: Target, variant: Variant, cpu_s: float, within_s: float, seed: int = 0) -> Run:
     """Runs a fuzzer for so many seconds of CPU time, or until it finds something."""
     program = Builder(target, variant).fuzzer()
-    seeds = make_seeds(target, program)
+    seeds = make_seeds(target, variant, program)
     corpus = _empty(FOLDER / "corpus" / variant.name / target.name)
     artifacts = _empty(FOLDER / "found" / variant.name / target.name)
     run = Run(log=FOLDER / f"{variant.name}-{target.name}.log")
@@ -117,7 +117,10 @@ def _counts(target: Target) -> dict[str, dict[int, int]]:
     """How often each line was run with the inputs that were kept, and the seeds."""
     program = Builder(target, COUNTS).fuzzer()
     profiles = _empty(FOLDER / "profiles" / target.name)
-    folders = (FOLDER / "seeds" / target.name, FOLDER / "corpus" / FINDS.name / target.name)
+    folders = (
+        FOLDER / "seeds" / FINDS.name / target.name,
+        FOLDER / "corpus" / FINDS.name / target.name,
+    )
     for number, folder in enumerate(folders):
         subprocess.run(
             [program, folder], check=True, stdout=subprocess.DEVNULL,

@@ -110,6 +110,33 @@ static void write_records(unsigned scene) {
     }
 }
 
+/* The beginning of a large message that says that more of it is there than a ring, or the file, has
+ * room for. */
+static void write_beginnings(unsigned scene) {
+    static const uint32_t lengths[] = {8, 4104, 8176, 60000, 500000};
+    const uint64_t total = UINT64_C(1) << 20;
+    uint8_t seed[SEED_MOST];
+
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        struct fipc_record_shm header = {lengths[i], FIPC_RECORD_FIRST, 3};
+        uint64_t at = first_record(scene), far = UINT64_C(1) << 30;
+        size_t size = 1;
+
+        seed[0] = (uint8_t)scene;
+        size += add_patch(seed + size, at, &header, sizeof(header));
+        size += add_patch(seed + size, at + sizeof(header), &total, sizeof(total));
+        for (uint32_t copy = 0; copy < 2; copy++)
+            size += add_patch(seed + size,
+                              FIPC_OFF_CHANNEL0 + offsetof(struct fipc_channel_shm, put.copy[0]) +
+                                  copy * sizeof(struct fipc_side_copy_shm),
+                              &far, sizeof(far));
+        size += add_reads(seed + size, scene, (uint8_t)i);
+        write_seed(seed, size);
+        seed[0] |= 0x80; /* for fuzz_scribble.c: all of it at once */
+        write_seed(seed, size);
+    }
+}
+
 /* A word of the file as something that names slots, blocks, rings or positions. */
 static void write_words(unsigned scene) {
     static const uint64_t offs[] = {
@@ -241,10 +268,12 @@ int main(int argc, char **argv) {
         }
         write_records(scene);
         write_words(scene);
-        if (world_scene_is_pipe(scene))
+        if (world_scene_is_pipe(scene)) {
             write_streams(scene);
-        else
+            write_beginnings(scene);
+        } else {
             write_references(scene);
+        }
     }
     printf("%u\n", seed_count);
     return 0;

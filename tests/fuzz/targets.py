@@ -83,60 +83,18 @@ IN_THE_CORE = (
     Decoder("csrc/record.h", "reads a record's header", ("fipc_record_read",)),
 )  # fmt: skip
 
-IN_THE_EXTENSION = (Decoder("fastipc/_codec_decode.c", "bytes to objects"),)
+IN_THE_EXTENSION = tuple(
+    Decoder(path, reason)
+    for path, reason in (
+        ("fastipc/_codec_decode.c", "bytes to objects"),
+        ("fastipc/_codec_reader.h", "single values"),
+        ("fastipc/_codec_dicts.h", "dicts"),
+    )
+    if (ROOT / path).exists()
+)
 
 # Lines of decoders that are left out of the count, by a part of their text: why. None so far.
 UNREACHABLE: dict[str, dict[str, str]] = {}
-
-CORE = (
-    Decoder("csrc/channel_get.c", "finds records, checks them and the blocks that they name"),
-    Decoder(
-        "csrc/channel_batch.c",
-        "takes many records at once, and reads them back out of the copy",
-        ("take_blocks", "fipc_many_take", "read_frame", "fipc_many_peek", "release_refs",
-         "fipc_many_drop"),
-    ),
-    Decoder(
-        "csrc/channel_fast.h",
-        "takes a record where nothing is in the way",
-        ("fipc_channel_get_fast",),
-    ),
-    Decoder("csrc/channel.c", "looks a ring up that a position or a link names",
-            ("fipc_ring_load", "fipc_channel_map", "fipc_channel_is_empty",
-             "fipc_channel_depth")),
-    Decoder("csrc/channel_shut.c", "frees what was given up, record by record",
-            ("own_blocks", "discard_locked", "fipc_channel_discard")),
-    Decoder("csrc/channel_stream.c", "steps over a record that was found",
-            ("fipc_channel_advance",)),
-    Decoder("csrc/channel_check.c", "walks all records"),
-    Decoder("csrc/conn_recv.c", "receives messages, whole and in fragments",
-            ("take_record", "look_locked", "look_once", "try_take", "try_recv_once",
-             "take_fragment", "recv_step", "fipc_conn_recv_begin", "fipc_conn_recv_into",
-             "fipc_conn_recv_keep", "fipc_conn_recv_drop", "fipc_conn_poll", "ask_for_sender")),
-    Decoder("csrc/arena.c", "looks groups and blocks up",
-            ("fipc_group_dir", "fipc_group_count", "fipc_group_find", "fipc_group_map",
-             "is_possible", "find_place", "fipc_block_find", "fipc_block_map")),
-    Decoder("csrc/arena_sweep.c", "decides who owns a block",
-            ("get_base", "is_queued", "sweep_block", "sweep_group", "fipc_arena_check")),
-    Decoder("csrc/segment.c", "attaches to a segment, and checks each place in it",
-            ("chunk_of", "fipc_segment_peek", "refresh_length", "fipc_segment_at",
-             "fipc_segment_open")),
-    Decoder("csrc/slots.c", "reads slot numbers out of words",
-            ("slot_high", "fipc_slots_is_alive", "fipc_slots_lock_owner_is_alive")),
-    Decoder("csrc/side.h", "reads a side's state",
-            ("fipc_side_current", "fipc_side_read", "fipc_side_read_pos")),
-    Decoder("csrc/record.h", "reads a record's header", ("fipc_record_read",)),
-)  # fmt: skip
-
-IN_THE_EXTENSION = (Decoder("fastipc/_codec_decode.c", "bytes to objects"),)
-
-# Lines of decoders that no input reaches, by a part of their text: why.
-UNREACHABLE = {
-    "csrc/channel_get.c": {
-        "return -EBADMSG; /* unreachable */": "",
-    },
-}
-UNREACHABLE.clear()
 
 CORE = ("tests/fuzz/world.c", "tests/fuzz/scenes.c", "tests/fuzz/system.c",
         "tests/fuzz/queue_operations.c", "tests/fuzz/pipe_operations.c")  # fmt: skip

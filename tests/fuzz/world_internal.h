@@ -68,8 +68,9 @@ static inline int64_t soon(void) { return fipc_os_now_ns() + 2 * FIPC_NS_PER_MS;
 extern uint8_t world_bytes[MESSAGE_MOST];
 /* Reads what a caller would read, so that what is not there is noticed. */
 void world_read(const uint8_t *data, uint64_t size_bytes);
-/* The kernel's end of a doorbell or life line, made once. */
+/* Walks all blocks and records, as the tests' checker does. */
 void world_check(struct fipc_segment *segment, struct fipc_channel *channel);
+/* Makes the file longer, as any peer may. */
 void world_grow(struct world *world, uint8_t argument);
 /* Takes blocks of some sizes and gives them back. */
 void world_allocate(struct fipc_segment *segment, uint8_t argument);
