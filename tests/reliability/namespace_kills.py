@@ -69,7 +69,7 @@ def run_case(
 
 
 def run(kind: type[Operation], wanted: int) -> dict[str, Any]:
-    """Kills the operation at so many points; counts what came of it. No kill at all is a failure."""
+    """Kills the operation at so many points; counts what came of it. No kill is a failure, too."""
     laboratory = Laboratory()
     tally: dict[str, Any] = {"name": kind.name, "kills": 0, "taken_over": 0, "failures": []}
     points: list[Point] = []
