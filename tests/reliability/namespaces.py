@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 _CLONE_NEWPID = 0x20000000
 _PR_SET_PDEATHSIG = 1
+_WALL = 0x40000000  # threads and traced processes too
 _libc = ctypes.CDLL(None, use_errno=True)
 _plain_fork = os.fork
 
@@ -60,12 +61,17 @@ class Namespace:
         finally:
             os.close(own)
 
-    def close(self) -> None:
-        """Ends the namespace, and with it each process in it; they are waited for by whoever
-        forked them."""
+    def close(self, *, reap_others: bool = False) -> None:
+        """Ends the namespace, and with it each process in it. Whoever forked or traced them has
+        to wait for them first, or says that any other child of this process may be reaped here:
+        process 1 ends behind all others."""
         os.close(self._namespace)
         os.kill(self._init, signal.SIGKILL)
-        os.waitpid(self._init, 0)
+        if not reap_others:
+            os.waitpid(self._init, 0)
+            return
+        while os.waitpid(-1, _WALL)[0] != self._init:
+            pass
 
 
 def _idle() -> None:
@@ -82,7 +88,8 @@ def _idle() -> None:
 @contextlib.contextmanager
 def each_fork_in_a_namespace_of_its_own() -> Iterator[Callable[[], int]]:
     """Gives a replacement of os.fork(), each child of which is process FIRST_PID of a fresh
-    namespace; what these fork themselves stays with them. The namespaces end with the block."""
+    namespace; what these fork themselves stays with them. The namespaces end with the block, and
+    each child that was left, such as one that was traced and not waited for, is reaped."""
     owner = os.getpid()
     with contextlib.ExitStack() as stack:
 
@@ -90,7 +97,7 @@ def each_fork_in_a_namespace_of_its_own() -> Iterator[Callable[[], int]]:
             if os.getpid() != owner:
                 return _plain_fork()
             namespace = Namespace()
-            stack.callback(namespace.close)
+            stack.callback(namespace.close, reap_others=True)
             pid = namespace.fork()
             if pid == 0 and os.getpid() != FIRST_PID:
                 os._exit(99)
