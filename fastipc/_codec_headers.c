@@ -122,16 +122,15 @@ const struct fastipc_header *fastipc_header_of(PyTypeObject *type, PyObject *con
                                                Py_ssize_t count, int is_checked) {
     struct entry *entry = entry_of(type);
 
-    if (!is_checked) {
-        /* The qualname is not one of the attributes that the version is about. */
-        if (((PyHeapTypeObject *)type)->ht_qualname != entry->name.qualname) {
-            entry->version = 0;
-            return NULL;
-        }
-        /* What pickle would refuse, it shall refuse. */
-        if (fastipc_class_is_registered(type) || fastipc_class_find(&entry->name) != type)
-            return NULL;
+    /* In CPython 3.13 another qualname does not make another version. */
+    if (!is_checked && ((PyHeapTypeObject *)type)->ht_qualname != entry->name.qualname) {
+        entry->version = 0;
+        return NULL;
     }
+    /* What pickle would refuse, it shall refuse. */
+    if (!is_checked &&
+        (fastipc_class_is_registered(type) || fastipc_class_find(&entry->name) != type))
+        return NULL;
     if (!is_header_for(entry, keys, count)) {
         forget_header(entry);
         if (make_header(entry, keys, count) < 0)

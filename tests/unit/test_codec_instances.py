@@ -315,6 +315,13 @@ class WithSlots:
         self.other = 2
 
 
+class WithLateSlots:
+    """Pickle takes an attribute for a slot."""
+
+
+WithLateSlots.__slots__ = ("x",)
+
+
 @dataclasses.dataclass(slots=True, frozen=True)
 class Slotted:
     """Has no __dict__."""
@@ -386,6 +393,7 @@ def pickled_objects():
         "new": WithNew(1),
         "slots": WithSlots(),
         "slotted": Slotted(1),
+        "slots later": with_attributes(WithLateSlots(), x=1),
         "getattr": WithGetAttr(1),
         "getattribute": WithGetAttribute(1),
         "metaclass": OfMeta(),
@@ -415,6 +423,12 @@ def test_what_pickle_does_otherwise_is_left_to_it(queue, name):
         expected = pickle.loads(pickle.dumps(obj, 5))
         queue.put([obj])
         assert state(queue.get()) == state([expected])
+
+
+@pytest.mark.parametrize("name", ["__reduce_ex__", "__getstate__"])
+def test_what_pickle_would_call_on_the_instance_it_calls(queue, name):
+    with pytest.raises(TypeError, match="not callable"):
+        queue.put(with_attributes(Empty(), **{name: 5}))
 
 
 def test_what_is_there_twice_or_in_itself_is_pickles(queue):
@@ -742,7 +756,7 @@ def test_half_made_containers_are_seen_by_nobody(monkeypatch):
     def setstate(self, state):
         for obj in gc.get_objects():
             if type(obj) in (list, tuple):
-                repr(obj) if len(obj) == 3 else len(obj)
+                assert len(obj) != 3 or "<NULL>" not in repr(obj)
         seen.append(state)
 
     monkeypatch.setattr(Plain, "__setstate__", setstate, raising=False)
@@ -845,22 +859,27 @@ def test_classes_of_the_main_module_are_found_by_each_start_method(tmp_path):
     subprocess.run([sys.executable, os.fspath(script)], check=True, timeout=120, env=environment)
 
 
+class Changing(Plain):
+    """From some number of changes on, 1,000 in 3.13, the interpreter gives it no version."""
+
+
 def test_threads_put_and_get_instances_while_classes_change():
     queue = fastipc.Queue()
     stop = threading.Event()
 
     def change():
         while not stop.is_set():
-            Plain.limit += 1
+            Changing.limit += 1
 
     def produce():
         for number in range(2000):
-            queue.put([Plain(number), Point(number, "x")])
+            queue.put([Changing(number), Point(number, "x")])
 
     calls = [Background(change), Background(produce)]
     try:
         for number in range(2000):
             plain, point = queue.get(timeout=30)
+            assert type(plain) is Changing
             assert plain.first == (number,)
             assert point == Point(number, "x")
     finally:
