@@ -112,7 +112,9 @@ def check(cycle: Callable[[], None], times: int) -> dict[str, Any]:
         "cycle": cycle.__name__.replace("_", " "),
         "repeated": spans * times,
         "descriptors, mappings, files, children and threads left": len(left),
-        "bytes lost each time": "unknown" if growth is None else round(growth / times, 1),
+        "bytes lost each time": (
+            "unknown" if growth is None else round(max(growth - NOISE_BYTES, 0) / times, 1)
+        ),
         "seconds": round(time.monotonic() - started, 1),
     }
     failures = [f"{cycle.__name__}: left behind: {each}" for each in left]
