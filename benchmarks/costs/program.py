@@ -26,11 +26,18 @@ WARM_ROUNDS = 12
 
 @dataclass
 class Reading:
-    """What needs pickle."""
+    """An instance of an ordinary class."""
 
     sensor: str
     number: int
     value: float
+
+
+class Pickled(Reading):
+    """What needs pickle: it has a say in its state."""
+
+    def __getstate__(self) -> object:
+        return self.__dict__
 
 
 KINDS: dict[str, Callable[[int], Any]] = {
@@ -50,6 +57,7 @@ KINDS: dict[str, Callable[[int], Any]] = {
         "tags": ["a", "b", {"depth": number}],
     },
     "an object": lambda number: Reading(f"sensor-{number % 10}", number, number * 0.5),
+    "a pickled one": lambda number: Pickled(f"sensor-{number % 10}", number, number * 0.5),
 }
 
 PACE_SECONDS = 1e-4
