@@ -308,10 +308,14 @@ static void pass_bell_on(struct fipc_conn *conn, struct fipc_conn_recv *state) {
 
 /* The doorbell rang and nothing is there. */
 static int silence(struct fipc_conn *conn, struct fipc_conn_recv *state, int64_t deadline_ns) {
+    uint32_t flags = fipc_load_acquire(D2, &conn->in.shm->put.flags);
     int rc;
 
     fipc_store_relaxed(&conn->rang, 0);
-    if (fipc_load_acquire(D2, &conn->in.shm->put.flags) & FIPC_SIDE_ARMED) {
+    /* Only queues are shut. Such a doorbell would be readable for good. */
+    if (fipc_unlikely(flags & FIPC_SIDE_SHUT))
+        return -EBADMSG;
+    if (flags & FIPC_SIDE_ARMED) {
         rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + DISARM_NS);
         if (rc == -ETIMEDOUT && fipc_os_now_ns() < deadline_ns)
             rc = -EINTR;
@@ -333,7 +337,7 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
     struct fipc_side_shm *put = &conn->in.shm->put;
     int64_t now_ns = fipc_os_now_ns(), until_ns = now_ns;
     uint32_t *getters = fipc_channel_getters(&conn->in);
-    bool sleeps = deadline_ns > now_ns;
+    bool sleeps = deadline_ns > now_ns, rang;
     int rc;
 
     /* In the middle of a message a sleep is short, and whoever looks after it asks for the sender. */
@@ -346,7 +350,8 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
     if (fipc_load_seqcst(S2, &conn->shut) != 0)
         return -EBADF;
     rc = fipc_pipe_fd_is_ours(conn->read_fd, conn->read_inode);
-    if (rc == 0 && fipc_load_relaxed(&conn->rang) != 0)
+    rang = fipc_load_relaxed(&conn->rang) != 0;
+    if (rc == 0 && rang)
         rc = silence(conn, state, deadline_ns);
     if (rc < 0)
         return rc;
@@ -376,7 +381,8 @@ static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_co
         return fipc_channel_is_empty(&conn->in) ? -ENODATA : 0;
     if (rc & POLLIN) {
         fipc_store_relaxed(&conn->rang, 1);
-        return 0;
+        /* A doorbell that rings although it was silenced must not outlast the deadline. */
+        return sleeps || !rang || !fipc_channel_is_empty(&conn->in) ? 0 : -ETIMEDOUT;
     }
     if (fipc_os_now_ns() >= deadline_ns)
         return -ETIMEDOUT;

@@ -52,6 +52,31 @@ static void fragments_all_around_a_ring_are_reported(void) {
     fipc_conn_close(b);
 }
 
+static void a_pipe_whose_doorbell_cannot_be_silenced_is_reported(void) {
+    _Alignas(8) uint8_t small[FIPC_INLINE_MAX];
+    struct fipc_conn_recv receiving = {0};
+    struct fipc_conn_send sending = {0};
+    struct fipc_conn *a, *b;
+    int rc;
+
+    CHECK_EQ(fipc_pipe_create(true, NULL, &a, &b), 0);
+    CHECK_EQ(fipc_conn_send(a, "12345678", 8, 1, in_ms(PATIENCE_MS), &sending), 0);
+    do
+        rc = fipc_conn_fileno(b, in_ms(PATIENCE_MS));
+    while (rc == -EINTR);
+    CHECK(rc >= 0);
+    a->out.shm->put.flags |= FIPC_SIDE_SHUT;
+    CHECK_EQ(fipc_conn_recv_begin(b, small, in_ms(PATIENCE_MS), &receiving), 0);
+    for (int timeout_ms = 0; timeout_ms < 20; timeout_ms += 10) {
+        do
+            rc = fipc_conn_recv_begin(b, small, in_ms(timeout_ms), &receiving);
+        while (rc == -EINTR);
+        CHECK_EQ(rc, -EBADMSG);
+    }
+    fipc_conn_close(a);
+    fipc_conn_close(b);
+}
+
 /* A shutdown frees what is queued, record by record. */
 static void records_all_around_a_ring_do_not_keep_a_shutdown(void) {
     struct fipc_queue *queue = new_queue(0, 0);
@@ -196,6 +221,7 @@ int main(void) {
     CHECK_BEGIN();
     CHECK_RUN(pads_all_around_a_ring_are_reported);
     CHECK_RUN(fragments_all_around_a_ring_are_reported);
+    CHECK_RUN(a_pipe_whose_doorbell_cannot_be_silenced_is_reported);
     CHECK_RUN(records_all_around_a_ring_do_not_keep_a_shutdown);
     CHECK_RUN(more_groups_than_there_can_be_are_reported);
     CHECK_RUN(a_space_that_ends_before_it_begins_is_reported);
