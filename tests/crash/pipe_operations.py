@@ -90,6 +90,8 @@ class PipeRecvFragmented(OnPipe, GetOperation):
     name = "pipe-recv-fragmented"
     prefilled: ClassVar[tuple[str, ...]] = ()
     has_peer = True
+    # Once the survivor has got a message, nothing keeps it; the fresh process might come first.
+    peer_ends_first = True
 
     def assist(self, link: Link) -> None:
         self.channel.sender.send(value_of("fragmented"))
