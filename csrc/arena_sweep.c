@@ -85,7 +85,7 @@ static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *gro
         uint64_t owner = fipc_load_acquire(H2, &shm->owner); /* H2, before the ordinal */
 
         if (owner == 0 || (owner == dead && sweep_block(segment, shm, dead))) {
-            fipc_fetch_or_relaxed(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+            fipc_fetch_or_release(B2, &group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
             if (!fipc_class_is_valid(size_class))
                 continue;
             recount->free_blocks[size_class - FIPC_CLASS_MIN]++;
@@ -197,7 +197,7 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
         held--;
         fipc_store_release(B2, &group->block[held].owner, 0);
         /* Who met it in our hands has cleared its bit. */
-        fipc_fetch_or_relaxed(&group->free_hint[held >> 6], UINT64_C(1) << (held & 63));
+        fipc_fetch_or_release(B2, &group->free_hint[held >> 6], UINT64_C(1) << (held & 63));
     }
 }
 
@@ -247,7 +247,7 @@ static void trim_group(struct fipc_segment *segment, struct fipc_group_shm *grou
             fipc_fetch_add_relaxed(&fipc_class(segment, size_class)->free_bytes, -populated);
         }
         fipc_store_release(B2, &shm->owner, 0);
-        fipc_fetch_or_relaxed(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+        fipc_fetch_or_release(B2, &group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
     }
 }
 
