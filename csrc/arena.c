@@ -134,7 +134,9 @@ static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t siz
 
             if (index >= FIPC_GROUP_BLOCKS)
                 break;
-            fipc_fetch_and_relaxed(&group->free_hint[word], ~(UINT64_C(1) << (index & 63)));
+            /* B1, before the swap: whose bit this was has let the block go. Else a free one could
+             * be left without a bit. */
+            fipc_fetch_and_acquire(B1, &group->free_hint[word], ~(UINT64_C(1) << (index & 63)));
             /* step block-take. B1: acquires what the last owner wrote before it let go
              * (B2). */
             if (!fipc_cas64_seqcst(B1, &shm->owner, 0, segment->owner))
@@ -491,7 +493,7 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
      * block are done. */
     if (!fipc_cas64_seqcst(B2, &shm->owner, segment->owner, 0))
         return; /* given back twice, by two threads */
-    fipc_fetch_or_relaxed(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+    fipc_fetch_or_release(B2, &group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
     fipc_fetch_add_relaxed(&class->free_blocks, 1);
     fipc_fetch_add_relaxed(&class->free_bytes, populated);
     fipc_store_relaxed(&class->group, FIPC_BLOCK_GROUP(block->id));

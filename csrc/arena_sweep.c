@@ -4,7 +4,7 @@
 #include "lock.h"
 #include "slots.h"
 
-/* Memory of free blocks goes back once nobody allocated for so long. */
+/* Memory of free blocks goes back once nothing travelled in blocks for so long. */
 #define TRIM_REST_NS (500 * FIPC_NS_PER_MS)
 
 /* ---- who owns a block ---- */
@@ -85,7 +85,7 @@ static void sweep_group(struct fipc_segment *segment, struct fipc_group_shm *gro
         uint64_t owner = fipc_load_acquire(H2, &shm->owner); /* H2, before the ordinal */
 
         if (owner == 0 || (owner == dead && sweep_block(segment, shm, dead))) {
-            fipc_fetch_or_relaxed(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+            fipc_fetch_or_release(B2, &group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
             if (!fipc_class_is_valid(size_class))
                 continue;
             recount->free_blocks[size_class - FIPC_CLASS_MIN]++;
@@ -197,7 +197,7 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
         held--;
         fipc_store_release(B2, &group->block[held].owner, 0);
         /* Who met it in our hands has cleared its bit. */
-        fipc_fetch_or_relaxed(&group->free_hint[held >> 6], UINT64_C(1) << (held & 63));
+        fipc_fetch_or_release(B2, &group->free_hint[held >> 6], UINT64_C(1) << (held & 63));
     }
 }
 
@@ -223,7 +223,7 @@ void fipc_arena_repair_space(struct fipc_segment *segment) {
     fipc_store_relaxed(&segment->arena->groups_retired, retired);
 }
 
-/* Punches one free block; false when there is none in this group. */
+/* Punches free blocks of the group, until little enough is left. */
 static void trim_group(struct fipc_segment *segment, struct fipc_group_shm *group) {
     uint32_t size_class = fipc_load_relaxed(&group->size_class);
 
@@ -233,10 +233,11 @@ static void trim_group(struct fipc_segment *segment, struct fipc_group_shm *grou
         struct fipc_block_shm *shm = &group->block[index];
         uint64_t populated;
 
+        if ((fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK) == 0)
+            continue;
         if (fipc_arena_free_bytes(segment) <= FIPC_FREE_KEEP_BYTES)
             return;
-        if ((fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK) == 0 ||
-            !fipc_cas64_seqcst(B1, &shm->owner, 0, segment->owner))
+        if (!fipc_cas64_seqcst(B1, &shm->owner, 0, segment->owner))
             continue;
         populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;
         if (index < fipc_load_seqcst(U2, &group->used) && populated != 0) {
@@ -246,7 +247,7 @@ static void trim_group(struct fipc_segment *segment, struct fipc_group_shm *grou
             fipc_fetch_add_relaxed(&fipc_class(segment, size_class)->free_bytes, -populated);
         }
         fipc_store_release(B2, &shm->owner, 0);
-        fipc_fetch_or_relaxed(&group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
+        fipc_fetch_or_release(B2, &group->free_hint[index >> 6], UINT64_C(1) << (index & 63));
     }
 }
 

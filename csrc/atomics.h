@@ -109,8 +109,10 @@ FIPC_SPLIT_FOR(64)
 #define fipc_fetch_add_seqcst(label, p, v)                                             \
     FIPC_RMW(label, __atomic_fetch_add((p), (v), FIPC_ORDER(label, __ATOMIC_SEQ_CST)), \
              fipc_split_exchange32((p), fipc_load_relaxed(p) + (v)))
-#define fipc_fetch_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
-#define fipc_fetch_and_relaxed(p, v) __atomic_fetch_and((p), (v), __ATOMIC_RELAXED)
+#define fipc_fetch_or_release(label, p, v) \
+    __atomic_fetch_or((p), (v), FIPC_ORDER(label, __ATOMIC_RELEASE))
+#define fipc_fetch_and_acquire(label, p, v) \
+    __atomic_fetch_and((p), (v), FIPC_ORDER(label, __ATOMIC_ACQUIRE))
 
 /* Compare and swap: true when *p was `expected` and is now `desired`. */
 FIPC_ALWAYS_INLINE bool fipc_cas32(uint32_t *p, uint32_t expected, uint32_t desired, int order) {

@@ -22,6 +22,8 @@ struct taken {
     uint64_t ring_bytes;
     bool whole; /* a message ended */
     bool last;  /* nothing is known to be behind it */
+    /* The part that was kept of a message that will never end. */
+    uint8_t *given_up;
 };
 
 FIPC_ALWAYS_INLINE void note_taken(const struct fipc_conn *conn, uint64_t read_pos, bool ends,
@@ -113,6 +115,22 @@ static int is_promised(struct fipc_conn *conn, const struct fipc_side_copy_shm *
     return has_its_end(conn, at, first);
 }
 
+/* The same for the rest of the message of which conn->kept is the beginning. -EAGAIN, nothing of
+ * it is there. */
+static int is_rest_promised(struct fipc_conn *conn, const struct fipc_conn_recv *state,
+                            uint64_t *sender) {
+    struct fipc_side_copy_shm at;
+    struct fipc_record_shm header;
+    const uint8_t *payload;
+    int rc = fipc_channel_peek(&conn->in, &at, &header, &payload);
+
+    if (rc < 0)
+        return rc;
+    if (header.kind == FIPC_RECORD_LAST)
+        return 1;
+    return header.kind == FIPC_RECORD_MIDDLE ? is_promised(conn, &at, &header, state, sender) : 0;
+}
+
 /* One look, under the get lock, for a message that begins: 0, taken (whole) or begun;
  * what is left of messages that nobody will finish is dropped on the way. With
  * `buffer` NULL, only looks. Errors: -EAGAIN, nothing there; -EBUSY, somebody else is
@@ -126,10 +144,10 @@ static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_re
     *turn = fipc_load_acquire(T2, &shm->recv_turn);
     if (fipc_unlikely(*turn != 0)) {
         /* K2, pairs with K1: what was kept is whole. */
-        if (*turn == owner && fipc_load_acquire(K2, &conn->recv_thread) == 0 &&
-            conn->kept != NULL) {
-            if (buffer == NULL)
-                return fipc_channel_is_empty(&conn->in) ? -EAGAIN : 0;
+        bool has_kept =
+            *turn == owner && fipc_load_acquire(K2, &conn->recv_thread) == 0 && conn->kept != NULL;
+
+        if (has_kept && buffer != NULL) {
             state->kept = conn->kept;
             state->size = conn->kept_size;
             state->received = conn->kept_received;
@@ -142,9 +160,17 @@ static int look_locked(struct fipc_conn *conn, void *buffer, struct fipc_conn_re
         }
         if (*turn == owner && fipc_load_relaxed(&conn->recv_thread) == fipc_conn_thread())
             return -EDEADLK;
-        if (*turn != state->dead_turn)
+        if (has_kept) {
+            int rc = is_rest_promised(conn, state, turn);
+
+            if (rc != 0)
+                return rc < 0 ? rc : 0;
+            taken->given_up = conn->kept;
+            conn->kept = NULL;
+        } else if (*turn != state->dead_turn) {
             return -EBUSY;
-        /* step turn-take-over: what its owner left of its message is skipped below. */
+        }
+        /* step turn-take-over: what its owner, or we, left of the message is skipped below. */
         fipc_store_release(T1, &shm->recv_turn, 0);
         state->dead_turn = 0;
     }
@@ -214,9 +240,14 @@ static int look_once(struct fipc_conn *conn, void *buffer, struct fipc_conn_recv
         return rc;
     taken.read_pos = 0;
     taken.drained.shm = NULL;
+    taken.given_up = NULL;
     rc = look_locked(conn, buffer, state, turn, &taken);
     fipc_lock_release(&conn->in.shm->get.lock);
     after_taking(conn, &taken);
+    if (fipc_unlikely(taken.given_up != NULL)) {
+        free(taken.given_up);
+        fipc_sleepers_wake(&conn->in.shm->recv_turn_sleepers);
+    }
     return rc;
 }
 

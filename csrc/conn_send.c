@@ -182,7 +182,8 @@ static int take_turn(struct fipc_conn *conn, uint64_t dead, int64_t deadline_ns,
 
     if (rc < 0)
         return rc;
-    turn = fipc_load_relaxed(&shm->send_turn);
+    /* T2, pairs with T1: who gave it back need not have had the lock. */
+    turn = fipc_load_acquire(T2, &shm->send_turn);
     *taken = turn == 0 || turn == dead;
     if (*taken) {
         fipc_store_release(T1, &shm->send_turn, conn->segment.owner); /* step send-turn-take */

@@ -1153,6 +1153,60 @@ static void test_poll_promises_no_message_whose_sender_gave_it_up(void) {
     drop_pipe();
 }
 
+/* The beginning of it was received, and kept for the next receive. */
+static void test_poll_promises_no_rest_of_a_message_that_will_not_end(void) {
+    struct fipc_conn_send sending;
+    uint8_t *data = calloc(1, LARGE), *got = malloc(LARGE), small[FIPC_INLINE_MAX];
+    struct fipc_conn_recv receiving;
+    struct fipc_conn *again;
+    int rc;
+
+    new_pipe();
+    again = open_end_again(right);
+    for (int more = 0; more < 2; more++) {
+        send_half(left, data, LARGE, &sending);
+        CHECK_EQ(begin(right, small, &receiving, in_ms(PATIENCE_MS)), 0);
+        while (fipc_conn_recv_into(right, got, in_ms(5), &receiving) == -EINTR)
+            continue;
+        CHECK_EQ(fipc_conn_recv_keep(right, got, &receiving), 0);
+        CHECK_EQ(poll_for(right, 0), 0);
+        if (more != 0) {
+            CHECK(fipc_conn_send(left, data, LARGE, 0, in_ms(5), &sending) < 0);
+            CHECK_EQ(poll_for(right, 0), 1);
+        }
+        fipc_conn_send_abandon(left, &sending);
+        CHECK_EQ(poll_for(right, 0), 0);
+        /* Nobody is in the middle of it any more. */
+        CHECK_EQ(right->in.shm->recv_turn, 0);
+        CHECK_EQ(poll_for(again, 0), 0);
+        CHECK_EQ(send_filled(left, 10, 1, 0), 0);
+        CHECK_EQ(poll_for(right, 0), 1);
+        expect(right, 10, 1, 0);
+    }
+    /* Its end is there. */
+    send_half(left, data, LARGE, &sending);
+    CHECK_EQ(begin(right, small, &receiving, in_ms(PATIENCE_MS)), 0);
+    while (sending.sent < LARGE) {
+        rc = fipc_conn_recv_into(right, got, in_ms(0), &receiving);
+        CHECK(rc == -ETIMEDOUT || rc == -EINTR);
+        rc = fipc_conn_send(left, data, LARGE, 0, in_ms(0), &sending);
+        CHECK(rc == 0 || rc == -ETIMEDOUT || rc == -EINTR);
+    }
+    CHECK(receiving.received < LARGE);
+    CHECK_EQ(fipc_conn_recv_keep(right, got, &receiving), 0);
+    CHECK_EQ(poll_for(right, 0), 1);
+    CHECK_EQ(begin(right, small, &receiving, in_ms(PATIENCE_MS)), 0);
+    do
+        rc = fipc_conn_recv_into(right, got, in_ms(PATIENCE_MS), &receiving);
+    while (rc == -EINTR);
+    CHECK_EQ(rc, 0);
+    CHECK_EQ(poll_for(right, 0), 0);
+    fipc_conn_close(again);
+    free(got);
+    free(data);
+    drop_pipe();
+}
+
 /* The state that docs/model/stream.pml found (its run bell-not-passed-on): of two readers the
  * one who waits for the other's turn has taken out the byte that rang for the other. */
 static void test_who_waits_for_a_turn_passes_on_the_bell_that_he_took_out(void) {
@@ -1469,6 +1523,7 @@ int main(void) {
     CHECK_RUN(test_with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(test_poll_tells_of_messages_and_end_of_file);
     CHECK_RUN(test_poll_promises_no_message_whose_sender_gave_it_up);
+    CHECK_RUN(test_poll_promises_no_rest_of_a_message_that_will_not_end);
     CHECK_RUN(test_who_waits_for_a_turn_passes_on_the_bell_that_he_took_out);
     CHECK_RUN(test_fileno_is_readable_exactly_while_a_message_is_there);
     CHECK_RUN(test_a_program_that_selects_before_each_receive_misses_nothing);
