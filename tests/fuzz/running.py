@@ -20,8 +20,12 @@ HANG_S = 10
 MEMORY_MIB = 2048
 INPUT_BYTES = 4096
 ENVIRONMENT = {
-    # The extension's objects have an owner each, and leaks are other tests' business.
-    "ASAN_OPTIONS": "detect_leaks=0:handle_abort=1:allocator_may_return_null=1",
+    # The extension's objects have an owner each, and leaks are other tests' business. What asks for
+    # more than this, as a damaged pickle may, gets a MemoryError.
+    "ASAN_OPTIONS": (
+        "detect_leaks=0:handle_abort=1:allocator_may_return_null=1"
+        f":max_allocation_size_mb={MEMORY_MIB // 2}"
+    ),
     "PYTHONMALLOC": "malloc",  # so that ASan knows each object
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONPATH": str(ROOT),
