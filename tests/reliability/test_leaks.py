@@ -46,7 +46,7 @@ def test_a_few_bytes_that_each_cycle_leaves_are_found() -> None:
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]
-    left: list[int] = [0] * 20_000
+    left: list[int] = [0] * (1000 * (leaks.SPANS + 1))
     count = 0
 
     def leave() -> None:
