@@ -566,7 +566,7 @@ static int recv_step(struct fipc_conn *conn, uint8_t *buffer, int64_t deadline_n
     bytes = header.length - skip;
     if (header.kind == FIPC_RECORD_LAST && state->received + bytes != state->size)
         return -EBADMSG;
-    fipc_copy_part(buffer + state->received, payload + skip, bytes, state->size);
+    fipc_copy_out(buffer + state->received, payload + skip, bytes, state->size);
     rc = take_fragment(conn, &at, &header, deadline_ns, state);
     if (rc < 0)
         return rc;

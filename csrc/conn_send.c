@@ -4,6 +4,7 @@
 
 #include "channel_fast.h"
 #include "conn_internal.h"
+#include "copy.h"
 
 /* A look for readers costs 0.3 us; so seldom, nothing. */
 #define LOOK_EVERY_TICKS (100 * FIPC_TICKS_PER_US)
@@ -351,7 +352,7 @@ static int stream_fragment(struct fipc_conn *conn, const uint8_t *data, uint64_t
 
     if (rc < 0)
         return rc;
-    memcpy(room.data, data + state->sent, room.bytes);
+    fipc_copy(room.data, data + state->sent, room.bytes);
     conn->streamed_bytes += room.bytes;
     put.data_bytes = (uint32_t)room.bytes;
     if (room.bytes == left) {

@@ -6,11 +6,36 @@
 #include "atomics.h"
 #include "os.h"
 
-/* One copy in so many looks whether the other way has become the faster one. */
-#define LOOK_AGAIN_COPIES 64
+/* A trial of the other way lasts so many copies, and the first half does not count, for what they
+ * meet in the caches is due to the way before: 64 KiB through a ring of 1 MiB took 6 us each to
+ * begin with, and 2.4 from the second time round. Of large payloads caches keep little. */
+#define TRIAL_COPIES 32
+#define TRIAL_LARGE_COPIES 8
+#define LARGE_BYTES (UINT64_C(2) << 20)
+/* Is it so many times as slow, the trial ends early. */
+#define HOPELESS 6
+#define HOPELESS_COPIES 4
+/* So many times as many copies lie between two trials, twice as many after each that changed
+ * nothing. */
+#define REST_FIRST_TRIALS 16
+#define REST_MOST_TRIALS 512
+/* Past the caches the writer must be so many times as fast, because the reader then is slower: it
+ * took 15 GB/s from memory and up to 40 from a cache that it shares with the writer. */
+#define PAST_PAYS 2
+/* A way that has become so many times slower since it was chosen asks for a trial. */
+#define WORSE 3
+/* An average moves by the 16th part of a difference. What takes longer than so many times the
+ * average was interrupted. */
+#define MOVES 16
+#define OUTLIER 4
 
-/* Process memory: a forked child goes on with what its parent has learned. */
-static struct fipc_copy_pace pace;
+/* Of FIPC_COPY_LEARN_BYTES, and up to FIPC_COPY_PAST_BYTES. */
+#define LEAST_CLASS 13
+#define CLASS_COUNT 12
+
+/* By the logarithm of the size. Process memory: a forked child goes on with what its parent has
+ * learned. */
+static struct fipc_copy_pace paces[CLASS_COUNT];
 
 #ifdef __x86_64__
 
@@ -21,17 +46,23 @@ static struct fipc_copy_pace pace;
  * first: 17.9 GB/s, and 16.6 without. The request never faults. */
 #define AHEAD_BYTES 1024
 
+/* Copies what stands before the first whole line of the destination, and moves all three on: a part
+ * of a line would be read, and written, by itself. */
+FIPC_ALWAYS_INLINE void copy_head(uint8_t **at, const uint8_t **in, uint64_t *bytes) {
+    uint64_t head = -(uintptr_t)*at & (LINE_BYTES - 1);
+
+    head = head < *bytes ? head : *bytes;
+    memcpy(*at, *in, head);
+    *at += head;
+    *in += head;
+    *bytes -= head;
+}
+
 void fipc_copy_past(void *to, const void *from, uint64_t bytes) {
     uint8_t *at = to;
     const uint8_t *in = from;
-    uint64_t head = -(uintptr_t)at & (LINE_BYTES - 1);
 
-    /* Whole lines only: a part of one would be read, and written, by itself. */
-    head = head < bytes ? head : bytes;
-    memcpy(at, in, head);
-    at += head;
-    in += head;
-    bytes -= head;
+    copy_head(&at, &in, &bytes);
     for (; bytes >= LINE_BYTES; bytes -= LINE_BYTES, at += LINE_BYTES, in += LINE_BYTES) {
         __m128i *line = (__m128i *)(void *)at;
         const __m128i *source = (const __m128i *)(const void *)in;
@@ -47,60 +78,128 @@ void fipc_copy_past(void *to, const void *from, uint64_t bytes) {
     _mm_sfence();
 }
 
+void fipc_copy_lines(void *to, const void *from, uint64_t bytes) {
+    uint8_t *at = to;
+    const uint8_t *in = from;
+
+    copy_head(&at, &in, &bytes);
+    for (; bytes >= LINE_BYTES; bytes -= LINE_BYTES, at += LINE_BYTES, in += LINE_BYTES) {
+        __m128i *line = (__m128i *)(void *)at;
+        const __m128i *source = (const __m128i *)(const void *)in;
+        __m128i first = _mm_loadu_si128(source), second = _mm_loadu_si128(source + 1),
+                third = _mm_loadu_si128(source + 2), fourth = _mm_loadu_si128(source + 3);
+
+        _mm_store_si128(line, first);
+        _mm_store_si128(line + 1, second);
+        _mm_store_si128(line + 2, third);
+        _mm_store_si128(line + 3, fourth);
+    }
+    memcpy(at, in, bytes);
+}
+
 #else
 
 void fipc_copy_past(void *to, const void *from, uint64_t bytes) { memcpy(to, from, bytes); }
+void fipc_copy_lines(void *to, const void *from, uint64_t bytes) { memcpy(to, from, bytes); }
 
 #endif
 
-bool fipc_copy_choose(struct fipc_copy_pace *known) {
-    uint64_t cached = fipc_load_relaxed(&known->ps[0]);
-    uint64_t past = fipc_load_relaxed(&known->ps[1]);
-    uint32_t copies = fipc_load_relaxed(&known->copies);
-    bool is_faster;
-
-    /* A lost count does no harm. */
-    fipc_store_relaxed(&known->copies, copies + 1);
-    if (cached == 0 || past == 0)
-        return cached != 0;
-    /* By a quarter: the reader has its own use of what lies in the caches. */
-    is_faster = past * 5 < cached * 4;
-    return copies % LOOK_AGAIN_COPIES == 0 ? !is_faster : is_faster;
+static uint32_t trial_copies(uint64_t bytes) {
+    return bytes < LARGE_BYTES ? TRIAL_COPIES : TRIAL_LARGE_COPIES;
 }
 
-void fipc_copy_note(struct fipc_copy_pace *known, bool past, uint64_t bytes, int64_t ns) {
-    uint64_t before = fipc_load_relaxed(&known->ps[past]);
-    uint64_t ps = ns > 0 ? (uint64_t)ns * 1000 / (bytes / 1024) : 1;
+static void rest(struct fipc_copy_pace *pace, uint32_t trials, uint64_t bytes) {
+    fipc_store_relaxed(&pace->rest, trials);
+    fipc_store_relaxed(&pace->left, trials * trial_copies(bytes));
+}
 
-    ps = ps < UINT32_MAX ? ps : UINT32_MAX;
-    ps = ps > 0 ? ps : 1;
-    /* Down at once and up slowly: what is slower than usual met fresh memory, or another
-     * process on its CPU. */
-    if (before != 0 && ps > before)
-        ps = before + (ps - before + 7) / 8;
-    fipc_store_relaxed(&known->ps[past], (uint32_t)ps);
+/* Ends a trial: which way is it to be? */
+static void decide(struct fipc_copy_pace *pace, uint64_t bytes) {
+    uint64_t cached = fipc_load_relaxed(&pace->ticks[0]), past = fipc_load_relaxed(&pace->ticks[1]);
+    uint32_t way = past * PAST_PAYS < cached, trials = 2 * fipc_load_relaxed(&pace->rest);
+
+    if (way != fipc_load_relaxed(&pace->chosen))
+        trials = REST_FIRST_TRIALS;
+    fipc_store_relaxed(&pace->chosen, way);
+    fipc_store_relaxed(&pace->chosen_ticks, fipc_load_relaxed(&pace->ticks[way]));
+    fipc_store_relaxed(&pace->tries, 0);
+    rest(pace, trials < REST_MOST_TRIALS ? trials : REST_MOST_TRIALS, bytes);
+}
+
+static void begin_trial(struct fipc_copy_pace *pace, uint64_t bytes) {
+    fipc_store_relaxed(&pace->ticks[!fipc_load_relaxed(&pace->chosen)], 0);
+    fipc_store_relaxed(&pace->tries, 1);
+    fipc_store_relaxed(&pace->left, trial_copies(bytes));
+}
+
+bool fipc_copy_choose(struct fipc_copy_pace *pace, uint64_t bytes) {
+    if (fipc_load_relaxed(&pace->left) == 0) {
+        if (fipc_load_relaxed(&pace->rest) == 0)
+            rest(pace, 1, bytes); /* the first time */
+        else if (fipc_load_relaxed(&pace->tries))
+            decide(pace, bytes);
+        else
+            begin_trial(pace, bytes);
+    }
+    return (fipc_load_relaxed(&pace->chosen) ^ fipc_load_relaxed(&pace->tries)) != 0;
+}
+
+/* The average of `mean`, or 0, and one more. */
+static uint64_t averaged(uint64_t mean, uint64_t ticks) {
+    if (mean == 0)
+        return ticks;
+    ticks = ticks < OUTLIER * mean ? ticks : OUTLIER * mean;
+    return (mean * (MOVES - 1) + ticks) / MOVES + 1;
+}
+
+void fipc_copy_note(struct fipc_copy_pace *pace, bool past, uint64_t bytes, uint64_t ticks) {
+    uint64_t mean = fipc_load_relaxed(&pace->ticks[past]);
+    uint32_t left = fipc_load_relaxed(&pace->left), trial = trial_copies(bytes);
+
+    left = left > 0 ? left - 1 : 0;
+    ticks = ticks < UINT64_MAX >> 20 ? (ticks << 20) / bytes : UINT32_MAX;
+    ticks = ticks < UINT32_MAX / OUTLIER ? ticks + 1 : UINT32_MAX / OUTLIER;
+    if (fipc_load_relaxed(&pace->tries)) {
+        mean = left >= trial / 2 ? ticks : averaged(mean, ticks);
+        if (left + HOPELESS_COPIES <= trial &&
+            mean > HOPELESS * (uint64_t)fipc_load_relaxed(&pace->ticks[!past]))
+            left = 0;
+    } else {
+        mean = averaged(mean, ticks);
+        if (left > REST_FIRST_TRIALS * trial &&
+            mean > WORSE * (uint64_t)fipc_load_relaxed(&pace->chosen_ticks))
+            left = 0;
+    }
+    fipc_store_relaxed(&pace->ticks[past], (uint32_t)mean);
+    fipc_store_relaxed(&pace->left, left);
 }
 
 void fipc_copy(void *to, const void *from, uint64_t bytes) {
-    int64_t begin_ns;
+    struct fipc_copy_pace *pace;
+    uint64_t begin;
     bool past;
 
-    if (bytes < FIPC_COPY_LEARN_BYTES || bytes >= FIPC_COPY_PAST_BYTES) {
-        fipc_copy_part(to, from, bytes, bytes);
+    if (bytes < FIPC_COPY_LEARN_BYTES) {
+        memcpy(to, from, bytes);
         return;
     }
-    past = fipc_copy_choose(&pace);
-    begin_ns = fipc_os_now_ns();
+    if (bytes >= FIPC_COPY_PAST_BYTES) {
+        fipc_copy_past(to, from, bytes);
+        return;
+    }
+    pace = &paces[fipc_log2_ceil(bytes) - LEAST_CLASS];
+    past = fipc_copy_choose(pace, bytes);
+    begin = fipc_ticks();
     if (past)
         fipc_copy_past(to, from, bytes);
     else
-        memcpy(to, from, bytes);
-    fipc_copy_note(&pace, past, bytes, fipc_os_now_ns() - begin_ns);
+        fipc_copy_lines(to, from, bytes);
+    fipc_copy_note(pace, past, bytes, fipc_ticks() - begin);
 }
 
-void fipc_copy_part(void *to, const void *from, uint64_t bytes, uint64_t whole_bytes) {
+void fipc_copy_out(void *to, const void *from, uint64_t bytes, uint64_t whole_bytes) {
     if (whole_bytes < FIPC_COPY_PAST_BYTES)
-        memcpy(to, from, bytes);
+        fipc_copy_lines(to, from, bytes);
     else
         fipc_copy_past(to, from, bytes);
 }

@@ -1,45 +1,59 @@
-/* copy.h - copies large payloads. Owns the choice between the C library's memcpy() and stores
- * that go past the caches, and what it has learned for that; knows nothing of what it copies. */
+/* copy.h - copies payloads. Owns the choice between copies through the caches and past them, and
+ * what it has learned for that; knows nothing of what it copies. */
 #ifndef FIPC_COPY_H
 #define FIPC_COPY_H
 
 #include "base.h"
 
-/* memcpy() reads each line of the destination before it writes it. Past the caches a copy takes
- * two thirds of the memory's bandwidth, but its reader finds nothing in them. glibc changes over
- * at a size that it takes from the cache of a whole socket (here 240 MiB); how much of a cache
- * this machine has for itself, nobody can tell. Measured on 2 CPUs that share 32 MiB on paper:
- * payloads of 64 MiB from private into shared memory at 9.2 GB/s with memcpy() and 17.9 past the
- * caches; copied by one process and summed by the other, three blocks of 8 MiB in turn, 6.2 and
- * 16.5 GB/s on a machine with busy neighbours, 30 and 17 on a quiet one.
+/* A copy through the caches has each line of its destination brought there before it is written,
+ * from wherever it is: mostly the cache of whoever read the last payload there. That is what limits
+ * messages that go round in little memory, not the reader. Stores past the caches ask for nothing;
+ * but the reader then finds the payload in memory. Measured on 2 CPUs, 16 KiB at a time through
+ * 128 KiB of shared memory: through the caches 8.5 GB/s, 2.3 while the host had the two CPUs far
+ * apart; past them 16, both times. Through 2 MiB, which is more than the writer's own cache: 29,
+ * 2.4, and 19.
  *
- * So: a payload from FIPC_COPY_PAST_BYTES on goes past the caches (three of them in turn, as blocks
- * are used, fill such a cache); one below FIPC_COPY_LEARN_BYTES does not; between them
- * the process takes what has been faster lately. */
-#define FIPC_COPY_LEARN_BYTES (UINT64_C(4) << 20)
+ * So the process tries both now and then, for each size, and takes what is faster for the writer.
+ * A payload from FIPC_COPY_PAST_BYTES on goes past the caches without a trial: three of them in
+ * turn, as blocks are used, fill any cache that the two share (64 MiB from private into shared
+ * memory: 9.2 GB/s through the caches, 17.9 past them). glibc's memcpy() changes over at a size
+ * that it takes from the cache of a whole socket, here 240 MiB.
+ *
+ * Through the caches is by plain loads and stores, for the C library's memcpy() is not the same
+ * every time. 1 MiB messages through a pipe: 30 GB/s, 11 where the receiver copied with memcpy(),
+ * which takes a string instruction for that size, and 16 where it did so for the first 4 KiB of a
+ * message only. */
+#define FIPC_COPY_LEARN_BYTES UINT64_C(4097) /* what does not go inline */
 #define FIPC_COPY_PAST_BYTES (UINT64_C(12) << 20)
 
-/* As memcpy(), of a payload. What was copied is ordered before whatever the caller stores
+/* As memcpy(), of a payload into shared memory. What was copied is ordered before whatever the caller stores
  * later. */
 void fipc_copy(void *to, const void *from, uint64_t bytes);
 
-/* The same of a part of a payload, which has `whole_bytes` in all. */
-void fipc_copy_part(void *to, const void *from, uint64_t bytes, uint64_t whole_bytes);
+/* As memcpy(), of what lies in shared memory: a payload, or a part of one that has `whole_bytes`
+ * in all. */
+void fipc_copy_out(void *to, const void *from, uint64_t bytes, uint64_t whole_bytes);
 
-/* As memcpy(), past the caches where the machine can do that. */
+/* As memcpy(), past the caches where the machine can do that, and through them. */
 void fipc_copy_past(void *to, const void *from, uint64_t bytes);
+void fipc_copy_lines(void *to, const void *from, uint64_t bytes);
 
-/* What copies have taken lately, in picoseconds a KiB: [0] with memcpy(), [1] past the caches;
- * 0, not tried yet. Threads share it without a lock: whatever they read is good enough. */
+/* What copies of about one size have taken lately, in ticks a MiB: [0] through the caches, [1]
+ * past them; 0, not tried yet. Threads share it without a lock: whatever they read is good
+ * enough. */
 struct fipc_copy_pace {
-    uint32_t ps[2];
-    uint32_t copies;
+    uint32_t ticks[2];     /* a moving average */
+    uint32_t chosen;       /* the way that is taken, but for trials of the other one */
+    uint32_t chosen_ticks; /* what it took when it was chosen */
+    uint32_t tries;        /* 1: a trial is on */
+    uint32_t left;         /* copies before it ends, or the next one begins */
+    uint32_t rest;         /* how long it is to the next one, in trials; 0: nothing is known */
 };
 
-/* Which way the next copy takes: now and then the one that was slower, to look again. */
-bool fipc_copy_choose(struct fipc_copy_pace *pace);
+/* Which way the next copy takes: true, past the caches. */
+bool fipc_copy_choose(struct fipc_copy_pace *pace, uint64_t bytes);
 
 /* Notes what a copy has taken. */
-void fipc_copy_note(struct fipc_copy_pace *pace, bool past, uint64_t bytes, int64_t ns);
+void fipc_copy_note(struct fipc_copy_pace *pace, bool past, uint64_t bytes, uint64_t ticks);
 
 #endif

@@ -13,7 +13,10 @@ cdef extern from "<errno.h>" nogil:
         ESHUTDOWN
 
 cdef extern from "copy.h" nogil:
+    enum:
+        FIPC_COPY_LEARN_BYTES
     void fipc_copy(void *to, const void *from_, uint64_t bytes)
+    void fipc_copy_out(void *to, const void *from_, uint64_t bytes, uint64_t whole_bytes)
 
 cdef extern from "_codec.h" nogil:
     enum:

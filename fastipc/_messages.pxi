@@ -64,12 +64,15 @@ cdef bytes copy_out(const void *data, uint64_t size):
     """A bytes object with the `size` bytes at `data`."""
     cdef bytes result
     cdef char *at
-    if size <= COPY_WITHOUT_GIL:
+    if size < FIPC_COPY_LEARN_BYTES:
         return PyBytes_FromStringAndSize(<const char *>data, size)
     result = PyBytes_FromStringAndSize(NULL, size)
     at = PyBytes_AS_STRING(result)
-    with nogil:
-        memcpy(at, data, size)
+    if size <= COPY_WITHOUT_GIL:
+        fipc_copy_out(at, data, size, size)
+    else:
+        with nogil:
+            fipc_copy_out(at, data, size, size)
     return result
 
 
@@ -78,10 +81,10 @@ cdef object copy_out_ascii(const void *data, uint64_t size):
     cdef object result = PyUnicode_New(size, 127)
     cdef void *at = <void *>fastipc_ascii_data(result)
     if size <= COPY_WITHOUT_GIL:
-        memcpy(at, data, size)
+        fipc_copy_out(at, data, size, size)
     else:
         with nogil:
-            memcpy(at, data, size)
+            fipc_copy_out(at, data, size, size)
     # The copy, and not what others may write to.
     fastipc_check_ascii(result)
     return result

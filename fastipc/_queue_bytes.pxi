@@ -192,7 +192,7 @@ cdef object get_raw_into(QueueBase self, object buf, object offset, int64_t dead
             # Counted in, as in block_bytes().
             self.inside += 1
             with nogil:
-                memcpy(at, data, got.size_bytes)
+                fipc_copy_out(at, data, got.size_bytes, got.size_bytes)
                 fipc_queue_release(self.queue, &got)
             self.leave()
         self.count_given(1)

@@ -139,10 +139,10 @@ cdef object copy_of(View view):
     PyByteArray_Resize(result, view.size_bytes)
     at = PyByteArray_AS_STRING(result)
     if view.size_bytes <= COPY_WITHOUT_GIL:
-        memcpy(at, view.at, view.size_bytes)
+        fipc_copy_out(at, view.at, view.size_bytes, view.size_bytes)
     else:
         with nogil:
-            memcpy(at, view.at, view.size_bytes)
+            fipc_copy_out(at, view.at, view.size_bytes, view.size_bytes)
     return result
 
 

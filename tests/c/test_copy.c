@@ -12,12 +12,12 @@
 
 typedef void copier(void *to, const void *from, uint64_t bytes);
 
-static void part_of_little(void *to, const void *from, uint64_t bytes) {
-    fipc_copy_part(to, from, bytes, bytes);
+static void out_of_little(void *to, const void *from, uint64_t bytes) {
+    fipc_copy_out(to, from, bytes, bytes);
 }
 
-static void part_of_much(void *to, const void *from, uint64_t bytes) {
-    fipc_copy_part(to, from, bytes, FIPC_COPY_PAST_BYTES);
+static void out_of_much(void *to, const void *from, uint64_t bytes) {
+    fipc_copy_out(to, from, bytes, FIPC_COPY_PAST_BYTES);
 }
 
 /* Copies `bytes` between places that are so far from a line's beginning. */
@@ -37,11 +37,13 @@ static void check_one(copier *copy, uint64_t bytes, unsigned to_off, unsigned fr
     free(to);
 }
 
-static void a_copy_past_the_caches_is_exact_at_every_size_and_place(void) {
+static void both_ways_are_exact_at_every_size_and_place(void) {
     for (uint64_t bytes = 0; bytes < 5 * LINE; bytes += bytes < 140 ? 1 : 13)
         for (unsigned off = 0; off < LINE; off += 7) {
             check_one(fipc_copy_past, bytes, off, 0);
             check_one(fipc_copy_past, bytes, off, (unsigned)(bytes % LINE));
+            check_one(fipc_copy_lines, bytes, off, 0);
+            check_one(fipc_copy_lines, bytes, off, (unsigned)(bytes % LINE));
         }
 }
 
@@ -54,53 +56,78 @@ static void a_payload_is_copied_whole_on_both_sides_of_the_limits(void) {
 }
 
 static void a_part_is_copied_exactly_whatever_its_whole(void) {
-    check_one(part_of_little, 1000, 5, 9);
-    check_one(part_of_much, 1000, 5, 9);
+    check_one(out_of_little, 1000, 5, 9);
+    check_one(out_of_much, 1000, 5, 9);
 }
 
-/* How many of the next 1000 copies go past the caches. */
-static unsigned past_of_1000(struct fipc_copy_pace *pace) {
-    unsigned past = 0;
-
+static void a_payload_is_exact_in_trials_and_between_them(void) {
     for (unsigned i = 0; i < 1000; i++)
-        past += fipc_copy_choose(pace);
-    return past;
+        check_one(fipc_copy, FIPC_COPY_LEARN_BYTES, i % LINE, 3);
 }
 
-static void the_way_that_was_faster_is_taken_and_the_other_looked_at(void) {
-    struct fipc_copy_pace pace = {0};
+#define COPIES 20000
 
-    CHECK(!fipc_copy_choose(&pace));
-    fipc_copy_note(&pace, false, 1 << 20, 200000);
-    CHECK(fipc_copy_choose(&pace));
-    fipc_copy_note(&pace, true, 1 << 20, 100000);
-    CHECK(past_of_1000(&pace) > 950 && past_of_1000(&pace) < 1000);
-    /* Nearly as fast with memcpy(): rather that. */
-    fipc_copy_note(&pace, false, 1 << 20, 110000);
-    CHECK(past_of_1000(&pace) > 0 && past_of_1000(&pace) < 50);
+/* How many of the next COPIES copies go past the caches, when these take 1000 `past` ticks and the
+ * others 1000 `cached` ticks. */
+static unsigned past_of(struct fipc_copy_pace *pace, unsigned past, unsigned cached) {
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < COPIES; i++) {
+        bool way = fipc_copy_choose(pace, 1 << 16);
+
+        count += way;
+        fipc_copy_note(pace, way, 1 << 16, (uint64_t)1000 * (way ? past : cached));
+    }
+    return count;
 }
 
-static void one_slow_copy_changes_no_choice_and_many_do(void) {
+static void the_faster_way_is_taken_and_the_other_one_tried(void) {
+    struct fipc_copy_pace pace = {0};
+    unsigned past;
+
+    CHECK(!fipc_copy_choose(&pace, 1 << 16));
+    past = past_of(&pace, 10, 30);
+    CHECK(past > COPIES * 9 / 10 && past < COPIES);
+    /* Not so much slower any more: the reader is to find it in the caches. */
+    (void)past_of(&pace, 10, 15);
+    past = past_of(&pace, 10, 15);
+    CHECK(past > 0 && past < COPIES / 10);
+    /* And when they become three times as slow, it is noticed. */
+    past = past_of(&pace, 10, 100);
+    CHECK(past > COPIES * 9 / 10);
+}
+
+static void a_hopeless_trial_is_short(void) {
+    struct fipc_copy_pace pace = {0};
+    unsigned cached;
+
+    (void)past_of(&pace, 10, 1000);
+    cached = COPIES - past_of(&pace, 10, 1000);
+    CHECK(cached > 0 && cached < COPIES / 500);
+}
+
+static void one_slow_copy_changes_no_choice(void) {
     struct fipc_copy_pace pace = {0};
 
-    fipc_copy_note(&pace, false, 1 << 20, 200000);
-    fipc_copy_note(&pace, true, 1 << 20, 100000);
-    fipc_copy_note(&pace, true, 1 << 20, 400000);
-    CHECK(past_of_1000(&pace) > 950);
-    for (unsigned i = 0; i < 32; i++)
-        fipc_copy_note(&pace, true, 1 << 20, 400000);
-    CHECK(past_of_1000(&pace) < 50);
+    (void)past_of(&pace, 10, 30);
+    while (!fipc_copy_choose(&pace, 1 << 16))
+        fipc_copy_note(&pace, false, 1 << 16, 30000);
+    fipc_copy_note(&pace, true, 1 << 16, UINT64_C(10000000));
+    CHECK(past_of(&pace, 10, 30) > COPIES * 9 / 10);
     /* Neither a clock that stands still nor a copy of hours breaks it. */
-    fipc_copy_note(&pace, true, 1 << 20, 0);
-    fipc_copy_note(&pace, false, 1 << 20, INT64_MAX / 1000);
-    CHECK(past_of_1000(&pace) > 950);
+    fipc_copy_note(&pace, true, 1 << 16, 0);
+    fipc_copy_note(&pace, false, 1 << 16, UINT64_MAX);
+    (void)past_of(&pace, 10, 30);
+    CHECK(past_of(&pace, 10, 30) > COPIES * 9 / 10);
 }
 
 int main(void) {
-    CHECK_RUN(a_copy_past_the_caches_is_exact_at_every_size_and_place);
+    CHECK_RUN(both_ways_are_exact_at_every_size_and_place);
     CHECK_RUN(a_payload_is_copied_whole_on_both_sides_of_the_limits);
     CHECK_RUN(a_part_is_copied_exactly_whatever_its_whole);
-    CHECK_RUN(the_way_that_was_faster_is_taken_and_the_other_looked_at);
-    CHECK_RUN(one_slow_copy_changes_no_choice_and_many_do);
+    CHECK_RUN(a_payload_is_exact_in_trials_and_between_them);
+    CHECK_RUN(the_faster_way_is_taken_and_the_other_one_tried);
+    CHECK_RUN(a_hopeless_trial_is_short);
+    CHECK_RUN(one_slow_copy_changes_no_choice);
     return CHECK_END();
 }
