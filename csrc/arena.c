@@ -389,17 +389,45 @@ static int reserve_or_trim(struct fipc_segment *segment, uint64_t offset, uint64
     return fipc_segment_reserve(segment, offset, size);
 }
 
+static uint32_t class_for(uint64_t size_bytes) {
+    uint32_t size_class = fipc_log2_ceil(size_bytes);
+
+    return size_class < FIPC_CLASS_MIN ? FIPC_CLASS_MIN : size_class;
+}
+
+static uint64_t pages_for(uint64_t size_bytes) {
+    return fipc_align_up(size_bytes == 0 ? 1 : size_bytes, FIPC_PAGE);
+}
+
+int fipc_block_try_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
+                         struct fipc_block *out) {
+    uint64_t wanted = pages_for(size_bytes);
+    uint32_t size_class = class_for(size_bytes);
+
+    if (size_class > FIPC_CLASS_MAX)
+        return -EAGAIN;
+    fipc_store_relaxed(&segment->may_own, true);
+    if (take_free(segment, size_class, out) < 0)
+        return -EAGAIN;
+    if (fipc_block_find(segment, out->id, out) < 0 || out->populated < wanted ||
+        out->capacity != UINT64_C(1) << size_class) {
+        fipc_block_release(segment, out);
+        return -EAGAIN;
+    }
+    /* step block-populated */
+    fipc_store_release(O1, &out->shm->populated, out->populated | kind);
+    return 0;
+}
+
 int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
                      int64_t deadline_ns, struct fipc_block *out) {
-    uint32_t size_class = fipc_log2_ceil(size_bytes), id = 0;
-    uint64_t populated, wanted = fipc_align_up(size_bytes == 0 ? 1 : size_bytes, FIPC_PAGE);
+    uint32_t size_class = class_for(size_bytes), id = 0;
+    uint64_t populated, wanted = pages_for(size_bytes);
     struct fipc_group_shm *group;
     struct fipc_block_shm *shm;
     void *unused;
     int rc;
 
-    if (size_class < FIPC_CLASS_MIN)
-        size_class = FIPC_CLASS_MIN;
     if (size_class > FIPC_CLASS_MAX) {
         fipc_set_limit_name("the size of a message (1 TiB)");
         return -ENOMEM;

@@ -24,6 +24,11 @@ struct fipc_block {
 FIPC_MUST_USE int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
                                    int64_t deadline_ns, struct fipc_block *out);
 
+/* The same where that takes no system call and no lock, with a free block that is warm and mapped
+ * here; else -EAGAIN. */
+FIPC_MUST_USE int fipc_block_try_alloc(struct fipc_segment *segment, uint64_t size_bytes,
+                                       uint32_t kind, struct fipc_block *out);
+
 /* The block numbered `id`: 0; -ESTALE, its chunk is not mapped yet (see
  * fipc_block_map()); -EBADMSG, no such block. No system call. */
 FIPC_MUST_USE int fipc_block_find(const struct fipc_segment *segment, uint32_t id,

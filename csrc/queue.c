@@ -309,6 +309,42 @@ int fipc_queue_prepare(struct fipc_queue *queue, const uint64_t *size_bytes, uin
     return rc;
 }
 
+int fipc_queue_try_put_block(struct fipc_queue *queue, const void *data, uint64_t size_bytes,
+                             uint16_t tag, struct fipc_queue_putting *putting) {
+    struct fipc_channel *channel = &queue->channel;
+    struct fipc_block *block = &putting->block[0];
+    struct fipc_block_ref_shm ref;
+    struct fipc_put put = {
+        .kind = FIPC_RECORD_BLOCK,
+        .tag = tag,
+        .items = 1,
+        .bytes = size_bytes,
+        .head = &ref,
+        .head_bytes = sizeof(ref),
+        .data = &ref,
+        .blocks = block,
+        .block_count = 1,
+    };
+    int rc;
+
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))) ||
+        channel->max_bytes != UINT64_MAX || fipc_arena_trim_is_due(&queue->segment))
+        return -EBUSY;
+    rc = fipc_block_try_alloc(&queue->segment, size_bytes, FIPC_BLOCK_KIND_DATA, block);
+    if (rc < 0)
+        return rc;
+    putting->block_count = 1;
+    fipc_copy(block->data, data, size_bytes);
+    putting->filled = true;
+    ref = (struct fipc_block_ref_shm){block->id, 1, size_bytes};
+    rc = fipc_channel_put(channel, &put, 0);
+    if (fipc_likely(rc == 0)) {
+        putting->block_count = 0; /* the queue's now */
+        fipc_sleepers_wake(&channel->shm->put.sleepers);
+    }
+    return rc;
+}
+
 int fipc_queue_put_prepared(struct fipc_queue *queue, const uint64_t *size_bytes, const void *rest,
                             uint32_t rest_bytes, uint16_t tag, int64_t deadline_ns,
                             struct fipc_queue_putting *putting) {

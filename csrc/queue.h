@@ -83,6 +83,15 @@ FIPC_MUST_USE int fipc_queue_put_prepared(struct fipc_queue *queue, const uint64
                                           const void *rest, uint32_t rest_bytes, uint16_t tag,
                                           int64_t deadline_ns, struct fipc_queue_putting *putting);
 void fipc_queue_put_end(struct fipc_queue *queue, struct fipc_queue_putting *putting);
+/* Has it nothing to do? */
+FIPC_ALWAYS_INLINE bool fipc_queue_put_is_done(const struct fipc_queue_putting *putting) {
+    return putting->block_count == 0 && putting->spare.shm == NULL;
+}
+/* As fipc_queue_try_put(), of a message that goes into a block: what it has done already when it
+ * fails is in *putting, for fipc_queue_put(). */
+FIPC_MUST_USE int fipc_queue_try_put_block(struct fipc_queue *queue, const void *data,
+                                           uint64_t size_bytes, uint16_t tag,
+                                           struct fipc_queue_putting *putting);
 
 /* Messages to be put together, of any size and number. Begin it, or zero all of it, fill it
  * under no lock, put it, and call fipc_batch_end() in the end whatever came out. */

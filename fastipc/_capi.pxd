@@ -94,6 +94,7 @@ cdef extern from "wait.h" nogil:
     void fipc_waiting_set_chores(bint any)
 
 cdef extern from "arena.h" nogil:
+    bint fipc_arena_trim_is_due(const fipc_segment *segment)
     struct fipc_block_shm:
         pass
     struct fipc_block:
@@ -203,6 +204,11 @@ cdef extern from "queue.h" nogil:
                                 uint32_t rest_bytes, uint16_t tag, int64_t deadline_ns,
                                 fipc_queue_putting *putting)
     void fipc_queue_put_end(fipc_queue *queue, fipc_queue_putting *putting)
+    bint fipc_queue_put_is_done(const fipc_queue_putting *putting)
+    int fipc_queue_try_put_block(
+        fipc_queue *queue, const void *data, uint64_t size_bytes, uint16_t tag,
+        fipc_queue_putting *putting
+    )
     int fipc_queue_try_get(fipc_queue *queue, fipc_got *got)
     int fipc_queue_get(fipc_queue *queue, fipc_got *got, int64_t deadline_ns,
                        fipc_waiting *waiting)

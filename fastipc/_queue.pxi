@@ -209,8 +209,9 @@ cdef class QueueBase:
                     break
                 check_signals()
         finally:
-            with nogil:
-                fipc_queue_put_end(self.queue, &putting)
+            if not fipc_queue_put_is_done(&putting):
+                with nogil:
+                    fipc_queue_put_end(self.queue, &putting)
             self.leave()
         return self.put_result(rc, total)
 
@@ -245,6 +246,11 @@ cdef class QueueBase:
         self.used = True
         self.enter()
         try:
+            # To give the GIL up and take it back costs as much as a copy of a few KiB.
+            if FIPC_INLINE_MAX < out.size <= COPY_WITHOUT_GIL and fipc_queue_try_put_block(
+                self.queue, out.data, out.size, out.tag, &putting
+            ) == 0:
+                return 0
             while True:
                 with nogil:
                     rc = fipc_queue_put(
@@ -254,8 +260,9 @@ cdef class QueueBase:
                     break
                 check_signals()
         finally:
-            with nogil:
-                fipc_queue_put_end(self.queue, &putting)
+            if not fipc_queue_put_is_done(&putting):
+                with nogil:
+                    fipc_queue_put_end(self.queue, &putting)
             self.leave()
         return self.put_result(rc, out.size)
 
@@ -407,8 +414,13 @@ cdef class QueueBase:
                 text = copy_out_ascii(got.block.data, got.size_bytes)
             else:
                 data = copy_out(got.block.data, got.size_bytes)
-            with nogil:
+            if got.size_bytes <= COPY_WITHOUT_GIL and not fipc_arena_trim_is_due(
+                &self.queue.segment
+            ):
                 fipc_queue_release(self.queue, got)
+            else:
+                with nogil:
+                    fipc_queue_release(self.queue, got)
         except MemoryError:
             self.put_aside(got, None)
             raise

@@ -144,6 +144,59 @@ static void a_full_queue_refuses_until_something_was_got(void) {
     fipc_queue_close(queue);
 }
 
+/* Tries to put a message in a block; what a failure leaves stays in *putting. */
+static int try_put_stamped(struct fipc_queue *queue, uint64_t size_bytes, struct stamp stamp,
+                           struct fipc_queue_putting *putting) {
+    uint8_t bytes[20000];
+    int rc;
+
+    CHECK(size_bytes <= sizeof(bytes));
+    fill(bytes, size_bytes, stamp);
+    rc = fipc_queue_try_put_block(queue, bytes, size_bytes, 0, putting);
+    memset(bytes, 0, sizeof(bytes));
+    return rc;
+}
+
+static void a_block_that_is_warm_is_put_at_once_and_else_nothing_is_lost(void) {
+    struct fipc_queue *queue = new_queue(2, 0), *again;
+    struct fipc_queue_putting putting = {.block_count = 0};
+    struct stamp first = {1, 1}, second = {1, 2}, third = {1, 3};
+
+    /* There is none yet. */
+    CHECK(try_put_stamped(queue, 20000, first, &putting) < 0);
+    CHECK(fipc_queue_put_is_done(&putting));
+    put_stamped(queue, 20000, first);
+    get_stamped(queue, 20000, first);
+    CHECK_EQ(try_put_stamped(queue, 20000, first, &putting), 0);
+    CHECK(fipc_queue_put_is_done(&putting));
+    /* One of the same class, but without memory for so much. */
+    put_stamped(queue, 9000, second);
+    get_stamped(queue, 20000, first);
+    get_stamped(queue, 9000, second);
+    /* Full: the message is in its block by then, and goes on from there. */
+    put_stamped(queue, 1, first);
+    put_stamped(queue, 1, second);
+    CHECK_EQ(try_put_stamped(queue, 20000, third, &putting), -EAGAIN);
+    CHECK(!fipc_queue_put_is_done(&putting) && putting.filled);
+    get_stamped(queue, 1, first);
+    CHECK_EQ(fipc_queue_put(queue, "not looked at", 20000, 0, in_ms(PATIENCE_MS), &putting), 0);
+    fipc_queue_put_end(queue, &putting);
+    get_stamped(queue, 1, second);
+    get_stamped(queue, 20000, third);
+    check_census(queue, 0);
+    fipc_queue_close(queue);
+    /* A byte limit is not for this path. */
+    queue = new_queue(0, 100000);
+    again = open_again(queue);
+    put_stamped(queue, 20000, first);
+    get_stamped(again, 20000, first);
+    putting = (struct fipc_queue_putting){.block_count = 0};
+    CHECK_EQ(try_put_stamped(queue, 20000, first, &putting), -EBUSY);
+    CHECK(fipc_queue_put_is_done(&putting));
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
 static void a_byte_limit_counts_what_is_queued_inline_or_in_blocks(void) {
     struct fipc_queue *queue = new_queue(0, 100000);
     uint8_t *bytes = calloc(1, 100001);
@@ -889,6 +942,7 @@ int main(void) {
     CHECK_RUN(messages_of_every_size_arrive_whole);
     CHECK_RUN(messages_of_mixed_sizes_keep_their_order_through_the_rings);
     CHECK_RUN(a_full_queue_refuses_until_something_was_got);
+    CHECK_RUN(a_block_that_is_warm_is_put_at_once_and_else_nothing_is_lost);
     CHECK_RUN(a_byte_limit_counts_what_is_queued_inline_or_in_blocks);
     CHECK_RUN(an_empty_queue_says_so_in_time);
     CHECK_RUN(with_chores_whoever_waits_returns_to_look_after_them);
