@@ -9,6 +9,7 @@ import fastipc
 
 from .channel_operation import (
     CATALOG,
+    COPIES,
     ChannelOperation,
     GetOperation,
     PutOperation,
@@ -53,6 +54,7 @@ class PipeSendFragmented(OnPipe, PutOperation):
     """send() of a message larger than the ring, while the peer receives it."""
 
     name = "pipe-send-fragmented"
+    left_out = (*ChannelOperation.left_out, *COPIES)
     item = "fragmented"
     prefilled: ClassVar[tuple[str, ...]] = ()
     has_peer = True
@@ -88,6 +90,7 @@ class PipeRecvFragmented(OnPipe, GetOperation):
     """recv() of a message larger than the ring, while the peer sends it."""
 
     name = "pipe-recv-fragmented"
+    left_out = (*ChannelOperation.left_out, *COPIES)
     prefilled: ClassVar[tuple[str, ...]] = ()
     has_peer = True
     # Once the survivor has got a message, nothing keeps it; the fresh process might come first.

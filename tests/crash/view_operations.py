@@ -10,7 +10,14 @@ import signal
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from .channel_operation import CATALOG, ChannelOperation, GetOperation, PutOperation, chooser
+from .channel_operation import (
+    CATALOG,
+    COPIES,
+    ChannelOperation,
+    GetOperation,
+    PutOperation,
+    chooser,
+)
 from .channels import check_blocks, wait_until
 from .harness import Laboratory
 from .operation import AFTER, BEFORE, State, Violation
@@ -48,6 +55,7 @@ class QueuePutViews(OnQueue, PutOperation):
 
     name = "queue-put-views"
     item = "views"
+    left_out = (*PutOperation.left_out, *COPIES)
 
 
 class QueueGetViews(OnQueue, GetOperation):
@@ -117,6 +125,7 @@ class QueuePutReaping(OnQueue, PutOperation):
     """put() of an object whose blocks are those that a dead process viewed: it is reaped."""
 
     name = "queue-put-reaping"
+    left_out = (*PutOperation.left_out, *COPIES)
     prefilled: ClassVar[tuple[str, ...]] = ("views", "p1")
     item = "views2"
 
