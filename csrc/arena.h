@@ -65,9 +65,11 @@ FIPC_ALWAYS_INLINE void fipc_arena_trim(struct fipc_segment *segment) {
         fipc_arena_trim_slow(segment);
 }
 
-/* For tests: what every block is, counted; -EBADMSG when one has no owner or two. */
+/* For tests: what every block is, counted; -EBADMSG when one has no owner or two. Of the groups:
+ * the numbers given out, those of them with a page, and of these the ones without a block. */
 struct fipc_arena_census {
     uint32_t blocks, free, owned, queued, rings, dead;
+    uint32_t group_numbers, groups, empty_groups;
     uint64_t free_populated;
 };
 FIPC_MUST_USE int fipc_arena_check(struct fipc_segment *segment, struct fipc_arena_census *census);

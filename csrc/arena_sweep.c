@@ -310,7 +310,7 @@ int fipc_arena_check(struct fipc_segment *segment, struct fipc_arena_census *cen
     uint32_t groups = fipc_group_count(segment);
     struct fipc_group_shm *group;
 
-    *census = (struct fipc_arena_census){0};
+    *census = (struct fipc_arena_census){.group_numbers = groups};
     for (uint32_t number = 0; number < groups; number++) {
         int rc = fipc_group_map(segment, number, &group);
 
@@ -318,6 +318,8 @@ int fipc_arena_check(struct fipc_segment *segment, struct fipc_arena_census *cen
             continue;
         if (rc < 0)
             return rc;
+        census->groups++;
+        census->empty_groups += fipc_group_used(group) == 0;
         for (uint32_t index = 0; index < fipc_group_used(group); index++) {
             struct fipc_block_shm *shm = &group->block[index];
             struct fipc_block block;

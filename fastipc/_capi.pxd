@@ -107,7 +107,11 @@ cdef extern from "arena.h" nogil:
         uint32_t queued
         uint32_t rings
         uint32_t dead
+        uint32_t group_numbers
+        uint32_t groups
+        uint32_t empty_groups
     void fipc_block_release(fipc_segment *segment, const fipc_block *block)
+    void fipc_arena_trim_now(fipc_segment *segment)
     int fipc_arena_check(fipc_segment *segment, fipc_arena_census *census)
 
 cdef extern from "channel.h" nogil:

@@ -34,6 +34,9 @@ cdef dict check_segment(fipc_segment *segment, list channels):
         "rings": arena.rings,
         "ring_bytes": ring_bytes,
         "items": items,
+        "group_numbers": arena.group_numbers,
+        "groups": arena.groups,
+        "empty_groups": arena.empty_groups,
     }
 
 
@@ -44,3 +47,8 @@ def debug_check(handle):
     another.
     """
     return handle._check()
+
+
+def debug_trim(queue):
+    """Give back what a queue at rest gives back: memory of free blocks, and groups; for tests."""
+    queue._trim()
