@@ -63,6 +63,9 @@ from .recovery_operations import (
     QueuePutLargeRecovery,
     QueuePutRecovery,
 )
+from .rest_operations import (
+    QueueRetireGroups,
+)
 from .ring_operations import (
     PipeRecvFragments,
     PipeRecvNextRing,
@@ -138,6 +141,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
     QueueForkViews,
     QueueViewRelease,
     QueuePutReaping,
+    QueueRetireGroups,
     QueueAttachRecovery,
     QueuePutRecovery,
     QueueGetRecovery,
