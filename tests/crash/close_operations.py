@@ -1,14 +1,18 @@
-"""The end of a process's use of a queue that the crash tool kills: its slot still owns blocks,
-which are swept before the slot is given back.
+"""The end of a process's use of an object that the crash tool kills: of a queue, whose slot still
+owns blocks, which are swept before the slot is given back, and of a pipe that somebody sends to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from .channel_operation import CATALOG, ChannelOperation
-from .operation import AFTER, BEFORE, Reports, State, Violation, match
+from .channel_operation import CATALOG, ChannelOperation, value_of
+from .channels import PATIENCE, check_blocks
+from .harness import Laboratory
+from .operation import AFTER, BEFORE, Operation, Reports, State, Violation, during, match
+from .pipe_operations import OnPipe
+from .processes import Link
 from .queue_operations import OnQueue
 
 
@@ -76,3 +80,89 @@ class QueueCloseViews(OnQueue, ChannelOperation):
 
     def states(self) -> Sequence[State]:
         return [State(BEFORE, self.prefilled[2:])]
+
+
+class PipeCloseLastReader(OnPipe):
+    """close() of an end that nobody else has, while the peer's send() sleeps for want of room.
+
+    The end is gone with its process in any case: the sender must learn it, woken or not.
+    """
+
+    name = "pipe-close-last-reader"
+    prefilled: ClassVar[tuple[str, ...]] = ()
+    has_peer = True
+    peer_sleeps = True
+    peer_ends_first = True
+    changes_state = False
+    sent: str = "fragmented"  # is larger than the ring; or small ones, as many as it has room for
+
+    @classmethod
+    def variants(cls, laboratory: Laboratory) -> Sequence[Callable[[], Operation]]:
+        def make(sent: str) -> Operation:
+            operation = cls()
+            operation.sent = sent
+            return operation
+
+        return [lambda sent=sent: make(sent) for sent in ("fragmented", "wrap")]  # type: ignore[misc]
+
+    def attach(self) -> None:
+        """Survivor and peer: the other end only."""
+        self.channel.receiver.close()
+        self.channel.sender._attach()
+
+    def attach_victim(self) -> None:
+        self.channel.receiver._attach()
+        self.channel.sender.close()
+
+    def let_go(self) -> None:
+        self.channel.receiver.close()
+
+    def act(self) -> None:
+        self.channel.receiver.close()
+
+    def send_until_refused(self) -> int:
+        """Returns how many were sent before."""
+        for count in range(10_000):
+            try:
+                self.channel.sender.send(value_of(self.sent))
+            except BrokenPipeError:
+                return count
+        raise Violation("there is no end to what can be sent to nobody")
+
+    def assist(self, link: Link) -> int:
+        return self.send_until_refused()
+
+    def find_broken(self) -> None:
+        """Survivor and fresh process: nothing comes from the other end, or goes there."""
+        sender = self.channel.sender
+        if (count := self.send_until_refused()) != 0:
+            raise Violation(f"{count} messages were sent to nobody")
+        if not sender.poll(PATIENCE):
+            raise Violation("poll() does not see the end")
+        try:
+            sender.recv()
+        except EOFError:
+            return
+        raise Violation("a message came from nobody")
+
+    def survive(self) -> dict[str, Any]:
+        with during("send"):
+            self.find_broken()
+        return {}
+
+    def arrive(self) -> dict[str, Any]:
+        with during("send"):
+            self.find_broken()
+        found = check_blocks(self.channel.sender)
+        if found["owned"] != 0:
+            raise Violation(f"blocks of nobody's are left: {found}")
+        return {}
+
+    def judge(self, reports: Reports) -> str:
+        # It slept in the first large message, or behind small ones.
+        if (reports.peer == 0) != (self.sent == "fragmented"):
+            raise Violation(f"the sender did not sleep for want of room: {reports.peer} were sent")
+        return BEFORE
+
+    def states(self) -> Sequence[State]:
+        return [State(BEFORE, ())]

@@ -157,7 +157,13 @@ class Laboratory:
                 operation.attach_victim()
                 operation.warm_victim()
 
-            outcome = self.trace_victim(begin, operation.act, trace)
+            def let_go_and_trace(pid: int) -> Outcome:
+                operation.let_go()
+                if peer is not None and operation.peer_sleeps:
+                    peer.await_asleep(self.deadline)  # again: that may have woken it
+                return trace(pid)
+
+            outcome = self.trace_victim(begin, operation.act, let_go_and_trace)
             survivor.link.send(GO)
             reports.survivor = _unwrap("survivor", survivor.report(self.deadline))
             if peer is not None and operation.peer_ends_first:

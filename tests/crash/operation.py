@@ -102,6 +102,9 @@ class Operation(ABC):
     def warm_victim(self) -> None:  # noqa: B027 - nothing to warm is a legitimate default
         """Victim, before the operation: what a process does once, and other operations show."""
 
+    def let_go(self) -> None:  # noqa: B027 - most objects are everybody's
+        """Parent, before the victim acts: gives up what only the victim shall have."""
+
     @abstractmethod
     def act(self) -> None:
         """Victim: the operation."""

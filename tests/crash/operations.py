@@ -9,6 +9,7 @@ from .birth_operations import (
     QueueCreate,
 )
 from .close_operations import (
+    PipeCloseLastReader,
     QueueClose,
     QueueCloseViews,
 )
@@ -155,6 +156,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
     QueueAttach,
     PipeAttach,
     PipeClose,
+    PipeCloseLastReader,
     QueueClose,
     QueueCloseViews,
     PipeSend,
