@@ -8,11 +8,12 @@ import resource
 import shutil
 import subprocess
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fuzz.building import COUNTS, FINDS, FOLDER, LLVM, Builder, Variant
-from tests.fuzz.targets import UNREACHABLE, Decoder, Target, function_lines
+from tests.fuzz.targets import UNREACHABLE, Target, function_lines
 from tests.support import ROOT
 
 # An input takes some milliseconds, and no sleep lasts; the machine may be busy with other things.
@@ -25,6 +26,8 @@ ENVIRONMENT = {
     "ASAN_OPTIONS": (
         "detect_leaks=0:handle_abort=1:allocator_may_return_null=1"
         f":max_allocation_size_mb={MEMORY_MIB // 2}"
+        # What nobody has written is an address of nothing, and not the end of an ASCII text.
+        ":malloc_fill_byte=1"
     ),
     "PYTHONMALLOC": "malloc",  # so that ASan knows each object
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -150,16 +153,14 @@ def _counts(target: Target) -> dict[str, dict[int, int]]:
     return counts
 
 
-def _decoder_lines(decoder: Decoder) -> set[int] | None:
-    if not decoder.functions:
-        return None
-    wanted, found = set(decoder.functions), set()
-    for name, first, last in function_lines(ROOT / decoder.path):
-        if name in wanted:
+def _lines_of(path: str, names: Collection[str]) -> set[int]:
+    wanted, found = set(names), set()
+    for name, first, last in function_lines(ROOT / path):
+        if name in names:
             wanted.discard(name)
             found.update(range(first, last + 1))
     if wanted:
-        raise LookupError(f"{decoder.path} has no {', '.join(sorted(wanted))}")
+        raise LookupError(f"{path} has no {', '.join(sorted(wanted))}")
     return found
 
 
@@ -168,11 +169,12 @@ def coverage(target: Target) -> Coverage:
     counts = _counts(target)
     result = Coverage(0, [])
     for decoder in target.decoders:
-        only = _decoder_lines(decoder)
+        only = _lines_of(decoder.path, decoder.functions)
+        left_out = _lines_of(decoder.path, decoder.left_out)
         text = (ROOT / decoder.path).read_text().splitlines()
         excused = UNREACHABLE.get(decoder.path, {})
         for number, count in sorted(counts[decoder.path].items()):
-            if only is not None and number not in only:
+            if (only and number not in only) or number in left_out:
                 continue
             if count:
                 result.reached += 1
