@@ -11,6 +11,7 @@ is counted what became of every message.
     deaths.py      how workers are ended, and what their exit codes may then be
     crew.py        the workers that live, and the restart of those that died
     supervisor.py  one round: the storm, the calm behind it, and what is looked at then
+    way.py         what the supervisor knows of one way of a queue or pipe
     verdict.py     the promise, as arithmetic on ledgers: what came how often, in which order
     one.py         rounds of one scenario, behind which nothing may be left
 """

@@ -13,10 +13,11 @@ from . import deaths, kinds, ledger, verdict
 from .kinds import Channel
 from .messages import PROFILES
 from .scenarios import Scenario
-from .workers import Life, work
+from .way import Way
+from .workers import Job, Life, work
 
-# More workers than there are CPUs: whoever holds a lock may have to wait for one.
-PRODUCERS = CONSUMERS = max(3, (os.cpu_count() or 1) // 2 + 1)
+# On each side. More workers than there are CPUs: whoever holds a lock may have to wait for one.
+WORKERS = max(3, (os.cpu_count() or 1) // 2 + 1)
 
 
 class Worker:
@@ -25,7 +26,7 @@ class Worker:
     def __init__(self, life: Life, process: Any) -> None:
         self.life = life
         self.process = process
-        self.book = ledger.Ledger(life.ledger_path, len(life.senders))
+        self.book = ledger.Ledger(life.ledger_path, len(life.jobs))
         self.done_to_it: set[str] = set()
         self.continues_at: float | None = None  # while it is stopped
         self.ends_by: float | None = None  # after a signal that ends it as soon as it is handled
@@ -34,6 +35,19 @@ class Worker:
     def has_begun(self) -> bool:
         """Whether it has reached its work."""
         return self.book.has_begun()
+
+    def unfinished(self, way: int | None = None, produces: bool = False) -> int:
+        """Return how many of its threads that put (of a way: that get there) have not ended."""
+        return sum(
+            not thread.words[ledger.FINISHED]
+            for job, thread in zip(self.life.jobs, self.book.threads)
+            if job.produces is produces and way in (None, job.way)
+        )
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether all of its threads have ended as they should: it exits soon."""
+        return all(thread.words[ledger.FINISHED] for thread in self.book.threads)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, unless the process has ended and was waited for."""
@@ -69,6 +83,7 @@ class Crew:
         scenario: Scenario,
         context: Any,
         channel: Channel,
+        ways: list[Way],
         seed: str,
         folder: Path,
         chance: random.Random,
@@ -81,6 +96,7 @@ class Crew:
         self._scenario = scenario
         self._context = context
         self._channel = channel
+        self._ways = ways
         self._seed = seed
         self._folder = folder
         self._chance = chance
@@ -91,7 +107,6 @@ class Crew:
         self.moved_by_the_dead = 0
         self.tasks_begun = self.tasks_ended = 0
         self.aimed = 0  # of those killed, how many were met holding a lock
-        self.books = verdict.Books()
         self.ends: dict[str, int] = {}
         self.failures: list[str] = []
         self.flags_path = folder / "flags"
@@ -103,29 +118,31 @@ class Crew:
 
     def start(self) -> None:
         """Start the first ones."""
-        for at in range(PRODUCERS + CONSUMERS):
-            self.workers.append(self._new_worker(at < PRODUCERS))
+        for side in (0, 1):
+            self.workers += [self._new_worker(side) for _ in range(WORKERS)]
 
-    def _new_worker(self, produces: bool) -> Worker:
+    def _new_worker(self, side: int) -> Worker:
         self.lives += 1
         chance = self._chance
-        threads = 2 if chance.random() < 0.3 else 1
-        senders = tuple(range(self._senders + 1, self._senders + 1 + threads))
-        self._senders += threads
+        jobs = self._channel.jobs(side)
+        if chance.random() < 0.3:
+            jobs.append(chance.choice(jobs))
+        chance.shuffle(jobs)  # signals interrupt the first one
         path = self._folder / f"life-{self.lives}"
-        ledger.create(path, threads)
+        ledger.create(path, len(jobs))
         life = Life(
             number=self.lives,
-            produces=produces,
-            senders=senders,
+            side=side,
+            jobs=tuple(Job(self._senders + at, *job) for at, job in enumerate(jobs, 1)),
             seed=f"{self._seed}:{self.lives}",
             profile=chance.choices(tuple(PROFILES), (30, 35, 25, 10))[0],
             term_raises=chance.random() < 0.7,
-            dies_at=chance.randrange(3000) if produces and chance.random() < 0.2 else -1,
+            dies_at=chance.randrange(3000) if jobs[0][1] and chance.random() < 0.2 else -1,
             ledger_path=str(path),
             flags_path=str(self.flags_path),
             errors_path=str(self.errors_path),
         )
+        self._senders += len(jobs)
         process = self._context.Process(
             target=work, args=(life, self._channel), name=f"life-{self.lives}", daemon=True
         )
@@ -215,8 +232,8 @@ class Crew:
 
     def has_both_sides(self) -> bool:
         """Whether a producer and a consumer have begun to work, or none is left."""
-        sides = {worker.life.produces for worker in self.workers}
-        return sides == {one.life.produces for one in self.workers if one.has_begun}
+        sides = {worker.life.side for worker in self.workers}
+        return sides == {one.life.side for one in self.workers if one.has_begun}
 
     def moved(self) -> int:
         """Return what grows as long as nobody hangs: messages put and got, threads begun, ended."""
@@ -224,53 +241,47 @@ class Crew:
 
     # ---- the dead ----
 
-    def bury(self, replace: bool, may_finish: bool) -> int:
-        """Close the books of those that have ended; return how many messages they may have had in
-        hand. replace: each is followed by another.
-        """
-        in_hand = 0
+    def bury(self, replace: bool, may_finish: bool) -> None:
+        """Close the books of those that have ended. replace: each is followed by another."""
         for at, worker in enumerate(self.workers):
             if worker.process.exitcode is None:
                 continue
-            in_hand += self._close_books(worker, may_finish)
+            self._close_books(worker, may_finish)
             if replace:
-                self.workers[at] = self._new_worker(worker.life.produces)
+                self.workers[at] = self._new_worker(worker.life.side)
         if not replace:
             self.workers = [one for one in self.workers if one.process._popen is not None]
         else:
             assert all(worker.process._popen is not None for worker in self.workers)
-        return in_hand
 
-    def _close_books(self, worker: Worker, may_finish: bool) -> int:
+    def _close_books(self, worker: Worker, may_finish: bool) -> None:
         life, code = worker.life, worker.process.exitcode
         how = deaths.describe(code)
         self.ends[how] = self.ends.get(how, 0) + 1
         if code not in deaths.allowed_codes(life, worker.done_to_it, may_finish):
             self.failures.append(
-                f"life {life.number}, a {'producer' if life.produces else 'consumer'}, {how}, and "
-                f"what was done to it is {sorted(worker.done_to_it)}"
+                f"life {life.number}, of side {life.side}, {how}, and what was done to it is "
+                f"{sorted(worker.done_to_it)}"
             )
-        in_hand = 0
-        for sender, thread in zip(life.senders, worker.book.threads):
-            words = thread.words
-            if life.produces:
-                self.books.senders[sender] = verdict.Sender(
+        for job, thread in zip(life.jobs, worker.book.threads):
+            words, way = thread.words, self._ways[job.way]
+            if job.produces:
+                way.books.senders[job.sender] = verdict.Sender(
                     max(words[ledger.PUT_BEGUN], words[ledger.PUT_ENDED]), words[ledger.PUT_ENDED]
                 )
                 continue
             log = ledger.copy_of_log(thread)
             if len(log):
-                self.books.logs[f"life {life.number}, thread of log {sender}"] = log
+                way.books.logs[f"life {life.number}, thread of log {job.sender}"] = log
             if words[ledger.CALLS_BEGUN] != words[ledger.CALLS_ENDED]:
-                in_hand += self._channel.in_hand
+                way.books.in_hand += way.channel.in_hand
+                way.allowed += way.channel.in_hand
             self.tasks_begun += words[ledger.DONE_BEGUN]
             self.tasks_ended += words[ledger.DONE_ENDED]
         self.moved_by_the_dead += worker.book.moved()
-        self.books.in_hand += in_hand
         worker.book.close()
         os.unlink(life.ledger_path)
         worker.process.close()
-        return in_hand
 
     # ---- when something is wrong ----
 
@@ -281,9 +292,9 @@ class Crew:
         for worker in self.workers:
             words = [list(thread.words[: ledger.FINISHED + 1]) for thread in worker.book.threads]
             told.append(
-                f"life {worker.life.number} ({'producer' if worker.life.produces else 'consumer'},"
-                f" pid {worker.process.pid}, in the kernel: {_where(worker.process.pid)}), "
-                f"words of its threads {words}"
+                f"life {worker.life.number} (pid {worker.process.pid}, in the kernel: "
+                f"{_where(worker.process.pid)}), its threads are {worker.life.jobs}, their words "
+                f"{words}"
             )
             if worker.has_begun:
                 worker.send(signal.SIGUSR1)

@@ -48,7 +48,7 @@ def allowed_codes(life: Life, done_to_it: set[str], may_finish: bool) -> set[int
     codes: set[int] = {0} if may_finish else set()
     if life.dies_at >= 0:
         codes.add(EXIT_IN_REDUCE)
-    if not life.produces:
+    if not all(job.produces for job in life.jobs):
         codes.add(EXIT_RETIRED)
     if KILL in done_to_it:
         codes.add(-signal.SIGKILL)

@@ -47,6 +47,19 @@ class Channel:
     # How many slots of a segment this process has, at most.
     slots = 1
 
+    @property
+    def ways(self) -> tuple[Channel, ...]:
+        """Those in which messages go, each a channel of its own."""
+        return (self,)
+
+    def jobs(self, side: int) -> list[tuple[int, bool]]:
+        """Return what each worker of a side does, at one time: the way, and whether it puts."""
+        return [(0, side == 0)]
+
+    def given(self) -> int:
+        """Return how many messages have reached callers, by the library's count."""
+        return sum(slots(self.descriptor())[1])
+
     def put(self, made: list[Any], chance: random.Random) -> int:
         """Put messages in one call, in one of its manners; return how many of the first are in."""
         raise NotImplementedError
@@ -242,14 +255,17 @@ class PipeChannel(Channel):
         return self.reader._check()  # type: ignore[no-any-return]
 
 
-def slots(descriptor: int) -> tuple[int, int]:
-    """Return how many slots of a segment are in use, and how many messages have reached callers."""
+def slots(descriptor: int) -> tuple[int, tuple[int, int]]:
+    """Return how many slots of a segment are in use, and how many messages have reached callers on
+    the first and the second way.
+    """
     table = os.pread(descriptor, _SLOT_COUNT * _SLOT.size, _SLOTS_OFFSET)
-    used = given = 0
+    used = given = back = 0
     for _, state, _, _, first, second, _ in _SLOT.iter_unpack(table):
         used += state == _SLOT_USED
-        given += first + second
-    return used, given
+        given += first
+        back += second
+    return used, (given, back)
 
 
 def holders(descriptor: int) -> set[int]:

@@ -16,20 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from . import deaths, kinds, ledger, messages, verdict
+from . import deaths, kinds, messages, verdict
 from .crew import Crew
 from .scenarios import Scenario
+from .way import StormError, Way
 from .workers import SUPERVISOR
 
 # What docs/design.md promises of a queue at rest: less than 2 MiB of memory.
 RESTING_BYTES = 2 * messages.MIB
 REST_PATIENCE_S = 15.0
 CAPACITY_BYTES = 700_000
-STATS_READINGS = 8
-
-
-class StormError(Exception):
-    """A breach of the promise behind which it makes no sense to go on."""
 
 
 @dataclass
@@ -64,17 +60,16 @@ class Supervisor:
         context: Any = module.get_context(scenario.start_method)
         self._is_ours = kinds.is_ours(context)
         self._channel = kinds.KINDS[scenario.kind](context, scenario.batches, self._chance)
-        self._crew = Crew(
-            scenario, context, self._channel, seed, folder, self._chance, deadline, aim_s
-        )
-        self._maker = messages.Maker(
+        maker = messages.Maker(
             SUPERVISOR, random.Random(seed), "small", self._channel.takes_buffers
         )
+        self._ways = [Way(way, maker) for way in self._channel.ways]
+        self._crew = Crew(
+            scenario, context, self._channel, self._ways, seed, folder, self._chance, deadline,
+            aim_s,
+        )  # fmt: skip
         self._doorbell = -1
-        self._put = 0
-        self._got: list[int] = []
         self._round = Round()
-        self._lost = self._allowed = self._excesses = 0
         self._progress = -1
         self._progress_at = time.monotonic()
 
@@ -84,8 +79,8 @@ class Supervisor:
         try:
             self._arm()
             capacity = self._capacity()
-            self._crew.books.logs["the supervisor, before"] = np.array(self._got, np.uint64)
-            self._got = []
+            for way in self._ways:
+                way.close_book("the supervisor, before")
             self._storm()
             if self._chance.random() < 0.5:
                 self._end_with_pills()
@@ -122,7 +117,7 @@ class Supervisor:
         ends, acts = now + self._seconds, now
         while now < ends:
             self._crew.let_continue(now)
-            self._allowed += self._crew.bury(replace=True, may_finish=False)
+            self._crew.bury(replace=True, may_finish=False)
             self._look_meanwhile(now)
             if now >= acts:
                 way, pause = deaths.draw(self._chance, method)
@@ -144,7 +139,8 @@ class Supervisor:
         if limit and depth > limit:
             raise StormError(f"{depth} items are queued, and maxsize is {limit}")
         if not self._crew.any_dying:
-            self._look_at_lost()
+            for way in self._ways:
+                way.look_at_lost()
 
     def _limit(self) -> int:
         queue = getattr(self._channel, "queue", None)
@@ -165,28 +161,7 @@ class Supervisor:
         elif now - self._progress_at > patience:
             raise StormError(
                 f"no message moved for {patience:g} s\n{self._crew.dump_stacks()}"
-                f"\nstats: {self._channel.stats() if self._channel.stats else None}"
-            )
-
-    def _look_at_lost(self) -> None:
-        """Since the last look, no more may be lost than the dead had in hand.
-
-        While others hold the lock for long, `lost` reads too low, never too high. Who has died
-        since those were buried makes it too high for a moment: so an excess has to last.
-        """
-        assert self._channel.stats is not None
-        lost = self._channel.stats().lost
-        if lost - self._lost <= self._allowed:
-            self._excesses = 0
-            if self._channel.loses_at_once:
-                self._lost = max(self._lost, lost)
-                self._allowed = 0
-            return
-        self._excesses += 1
-        if self._excesses >= STATS_READINGS:
-            raise StormError(
-                f"{lost} messages are counted as lost, before it were {self._lost}; those that "
-                f"died meanwhile had {self._allowed} in hand at most"
+                f"\nstats: {[way.channel.stats and way.channel.stats() for way in self._ways]}"
             )
 
     # ---- the calm ----
@@ -203,7 +178,7 @@ class Supervisor:
             time.sleep(0.001)
 
     def _bury_the_last(self) -> None:
-        self._allowed += self._crew.bury(replace=False, may_finish=True)
+        self._crew.bury(replace=False, may_finish=True)
 
     def _end_with_pills(self) -> None:
         """Each worker comes to its end by itself: nobody hangs."""
@@ -217,42 +192,36 @@ class Supervisor:
         crew.flags.stop()
         self._wait_for(
             "the end of the producers",
-            lambda: not any(worker.life.produces for worker in crew.workers),
+            lambda: not any(one.unfinished(produces=True) for one in crew.workers),
             self._bury_the_last,
         )
-        # One at a time: whoever gets a batch would get the pills of others with it.
-        while crew.workers:
-            finished = self._finished()
-            message = self._make()
-            self._wait_for(
-                "room for a message",
-                lambda message=message: self._channel.put_within(message, 0.05),
-                self._bury_the_last,
-            )
-            self._put += 1
-            self._wait_for(
-                "the end of a consumer",
-                lambda finished=finished: self._finished() > finished,
-                self._bury_the_last,
-            )
-            self._wait_for(
-                "the exit of a consumer",
-                lambda: not self._exits_soon(),
-                self._bury_the_last,
-            )
+        self._wait_for_exits()
+        for at, way in enumerate(self._ways):
+            # One at a time: whoever gets a batch would get the pills of others with it.
+            while (left := self._consumers_left(at)) > 0:
+                message = way.make()
+                self._wait_for(
+                    "room for a message",
+                    lambda way=way, message=message: way.put_within(message, 0.05),
+                    self._bury_the_last,
+                )
+                self._wait_for(
+                    "the end of a consumer",
+                    lambda at=at, left=left: self._consumers_left(at) < left,
+                    self._bury_the_last,
+                )
+                self._wait_for_exits()
         self._drain()
 
-    def _finished(self) -> int:
-        """How many threads and lives have ended."""
-        return self._crew.lives * 4 - sum(
-            2 + sum(not thread.words[ledger.FINISHED] for thread in worker.book.threads)
-            for worker in self._crew.workers
-        )
+    def _consumers_left(self, way: int) -> int:
+        """How many threads that get on this way have not ended."""
+        return sum(worker.unfinished(way) for worker in self._crew.workers)
 
-    def _exits_soon(self) -> bool:
-        return any(
-            all(thread.words[ledger.FINISHED] for thread in worker.book.threads)
-            for worker in self._crew.workers
+    def _wait_for_exits(self) -> None:
+        self._wait_for(
+            "the exit of workers that have come to their end",
+            lambda: not any(worker.has_finished for worker in self._crew.workers),
+            self._bury_the_last,
         )
 
     def _end_with_a_massacre(self) -> None:
@@ -261,23 +230,9 @@ class Supervisor:
         self._bury_the_last()
         self._drain()
 
-    def _make(self) -> Any:
-        return self._maker.make(self._put)
-
     def _drain(self) -> None:
-        began, empty = time.monotonic(), 0
-        while empty < 2:
-            taken = self._channel.get_within(0.05)
-            entries = messages.identify_all(taken)
-            for message in taken:
-                messages.check(message)
-            self._got += entries
-            empty = 0 if taken else empty + 1
-            if time.monotonic() - began > self._deadline + self._seconds:
-                raise StormError(f"{self._channel.depth()} messages are left and do not come out")
-        depth = self._channel.depth()
-        if depth and self._is_ours:
-            raise StormError(f"nothing comes any more, and {depth} messages are counted")
+        for way in self._ways:
+            way.drain(self._deadline + self._seconds, self._is_ours)
 
     def _finish_tasks(self) -> None:
         """join() waits for what was taken and not marked as done, and for no more."""
@@ -301,16 +256,22 @@ class Supervisor:
     # ---- what is looked at ----
 
     def _judge(self) -> None:
-        books = self._crew.books
-        books.drained = np.array(self._got, np.uint64)
-        books.senders[SUPERVISOR] = verdict.Sender(self._put, self._put)
+        for way in self._ways:
+            self._judge_way(way)
         if self._channel.stats is not None:
-            stats = self._channel.stats()
-            books.puts, books.lost = stats.puts, stats.lost
-            self._round.recoveries, self._round.late_wakes = stats.recoveries, stats.late_wakes
-            used, books.given = kinds.slots(self._channel.descriptor())
+            used, _ = kinds.slots(self._channel.descriptor())
             if used > self._channel.slots:
                 self._round.failures.append(f"{used} slots are in use, and one process is left")
+
+    def _judge_way(self, way: Way) -> None:
+        books, channel = way.books, way.channel
+        books.drained = np.array(way.got, np.uint64)
+        books.senders[SUPERVISOR] = verdict.Sender(way.put, way.put)
+        if channel.stats is not None:
+            stats = channel.stats()
+            books.puts, books.lost, books.given = stats.puts, stats.lost, channel.given()
+            self._round.recoveries += stats.recoveries
+            self._round.late_wakes += stats.late_wakes
             if stats.gets != stats.puts:
                 self._round.failures.append(f"{stats.puts} puts and {stats.gets} gets are counted")
             if self._limit() and stats.items_high > self._limit():
@@ -318,8 +279,9 @@ class Supervisor:
                     f"{stats.items_high} items were queued once, and maxsize is {self._limit()}"
                 )
             received = sum(map(len, books.logs.values())) + len(books.drained)
-            self._round.unnoted = books.given - received
-        self._round.figures, failures = verdict.judge(books)
+            self._round.unnoted += books.given - received
+        figures, failures = verdict.judge(books)
+        self._round.figures.add(figures)
         self._round.failures += failures
 
     def _capacity(self) -> int | None:
@@ -329,16 +291,12 @@ class Supervisor:
             return None
         payload = b"" if self._limit() else bytes(CAPACITY_BYTES)
         # Beside the books: these are put and got by nobody but the supervisor.
+        (way,) = self._ways
         count = 0
-        while self._channel.put_within(self._message(payload), 0):
+        while way.put_within(way.make_of(payload), 0):
             count += 1
-            self._put += 1
         self._drain()
         return count
-
-    def _message(self, payload: bytes) -> Any:
-        checksum = messages.checksum_of(SUPERVISOR, self._put, payload)
-        return messages.as_tuple(SUPERVISOR, self._put, checksum, memoryview(payload))
 
     def _look_at_capacity(self, before: int | None) -> None:
         after = self._capacity()
@@ -361,8 +319,8 @@ class Supervisor:
         self._drain()
         if poll.poll(0):
             raise StormError("the descriptor is readable, and nothing is queued")
-        self._channel.put_within(self._message(b""), 0)
-        self._put += 1
+        (way,) = self._ways
+        way.put_within(way.make_of(b""), 0)
         if not poll.poll(0):
             raise StormError("something is queued, and the descriptor is not readable")
         self._drain()
@@ -382,7 +340,7 @@ class Supervisor:
                 return
             if time.monotonic() - began > REST_PATIENCE_S:
                 break
-            assert not self._channel.get_within(0.2)
+            assert not any(way.channel.get_within(0.2) for way in self._ways)
         self._round.failures.append(
             f"{self._round.resting_bytes} bytes of memory are left at rest: {census}"
         )

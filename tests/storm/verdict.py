@@ -53,6 +53,11 @@ class Figures:
     missing: int = 0
     lost: int = 0
 
+    def add(self, other: Figures) -> None:
+        """Add those of another way or round."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
 
 def judge(books: Books) -> tuple[Figures, list[str]]:
     """Return the figures, and each breach of the promise in a sentence."""

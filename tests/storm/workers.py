@@ -31,16 +31,24 @@ EXIT_RETIRED = 78  # the log is full
 SUPERVISOR = 0
 
 
+class Job(NamedTuple):
+    """What one thread of a worker does."""
+
+    sender: int  # of a consumer it only names its log
+    way: int
+    produces: bool
+
+
 class Life(NamedTuple):
     """One life of one worker."""
 
     number: int
-    produces: bool
-    senders: tuple[int, ...]  # one for each thread; of a consumer they only name its logs
+    side: int
+    jobs: tuple[Job, ...]  # one for each thread
     seed: str
     profile: str
     term_raises: bool
-    dies_at: int  # the message in whose pickling it ends, or -1
+    dies_at: int  # the message in whose pickling it ends, if its first thread puts, or -1
     ledger_path: str
     flags_path: str
     errors_path: str
@@ -59,11 +67,11 @@ def work(life: Life, channel: Channel) -> None:
     signal.signal(signal.SIGURG, handlers.do_nothing)
     if life.term_raises:
         signal.signal(signal.SIGTERM, handlers.leave_by_raising)
-    book = ledger.Ledger(life.ledger_path, len(life.senders))
+    book = ledger.Ledger(life.ledger_path, len(life.jobs))
     flags = ledger.Flags(life.flags_path)
     others = [
         threading.Thread(target=run, args=(life, channel, book, flags, at), daemon=True)
-        for at in range(1, len(life.senders))
+        for at in range(1, len(life.jobs))
     ]
     # Kills are what a storm is short of on a crowded machine: the supervisor goes first.
     os.nice(3)
@@ -102,10 +110,11 @@ class Handlers:
 def run(life: Life, channel: Channel, book: ledger.Ledger, flags: ledger.Flags, at: int) -> None:
     """Be one thread of a worker. Whatever a call raises ends the process."""
     chance = random.Random(f"{life.seed}:{at}")
-    thread = book.threads[at]
+    thread, job = book.threads[at], life.jobs[at]
+    channel = channel.ways[job.way]
     try:
-        if life.produces:
-            maker = messages.Maker(life.senders[at], chance, life.profile, channel.takes_buffers)
+        if job.produces:
+            maker = messages.Maker(job.sender, chance, life.profile, channel.takes_buffers)
             dies_at = life.dies_at if at == 0 else -1
             patience = PATIENT_ITEMS[life.profile]
             produce(channel, thread, maker, flags, chance, dies_at, patience)
