@@ -209,7 +209,9 @@ class PipeChannel(Channel):
     # Of a message in fragments, when its last one comes and there is nobody who has the others.
     loses_at_once = False
 
-    def __init__(self, reader: Any, writer: Any, counts: bool) -> None:
+    def __init__(self, reader: Any, writer: Any, counts: bool, number: int | None = None) -> None:
+        """number: of the ways of a pipe that has two."""
+        self._number = number
         self.reader = reader
         self.writer = writer
         self.takes_buffers = counts
@@ -238,6 +240,10 @@ class PipeChannel(Channel):
         self.writer.send(message)
         return True
 
+    def given(self) -> int:
+        given = slots(self.descriptor())[1]
+        return sum(given) if self._number is None else given[self._number]
+
     def depth(self) -> int:
         return self._stats().items if self._counts else 0  # type: ignore[no-any-return]
 
@@ -253,6 +259,55 @@ class PipeChannel(Channel):
 
     def check(self) -> dict[str, int]:
         return self.reader._check()  # type: ignore[no-any-return]
+
+
+class DuplexChannel(PipeChannel):
+    """A pipe with two ways. Workers of a side have one end, and send and receive at one time."""
+
+    def __init__(self, one: Any, other: Any, counts: bool) -> None:
+        super().__init__(other, one, counts, 0)
+        self._back = PipeChannel(one, other, counts, 1)
+
+    @property
+    def ways(self) -> tuple[Channel, ...]:
+        return self, self._back
+
+    def jobs(self, side: int) -> list[tuple[int, bool]]:
+        return [(side, True), (1 - side, False)]
+
+
+class SimpleChannel(PipeChannel):
+    """A SimpleQueue: a pipe with one way, below a face of its own."""
+
+    def __init__(self, queue: Any, counts: bool) -> None:
+        super().__init__(queue._reader, queue._writer, counts)
+        self._simple = queue
+
+    def _stats(self) -> Any:
+        return self._simple.stats()
+
+    def put(self, made: list[Any], chance: random.Random) -> int:
+        self._simple.put(made[0])
+        return 1
+
+    def get(self, chance: random.Random) -> list[Any]:
+        if chance.random() < 0.3 and self._simple.empty():
+            time.sleep(0.0005)
+            return []
+        return [self._simple.get()]
+
+    def get_within(self, seconds: float) -> list[Any]:
+        return [self._simple.get()] if self._simple._poll(seconds) else []
+
+    def put_within(self, message: Any, seconds: float) -> bool:
+        self._simple.put(message)
+        return True
+
+    def close(self) -> None:
+        self._simple.close()
+
+    def check(self) -> dict[str, int]:
+        return self._simple._check()  # type: ignore[no-any-return]
 
 
 def slots(descriptor: int) -> tuple[int, tuple[int, int]]:
@@ -311,10 +366,20 @@ def make_pipe(context: Any, batches: bool, chance: random.Random) -> Channel:
     return PipeChannel(*context.Pipe(False), is_ours(context))
 
 
+def make_duplex(context: Any, batches: bool, chance: random.Random) -> Channel:
+    return DuplexChannel(*context.Pipe(), is_ours(context))
+
+
+def make_simple(context: Any, batches: bool, chance: random.Random) -> Channel:
+    return SimpleChannel(context.SimpleQueue(), is_ours(context))
+
+
 KINDS: dict[str, Callable[[Any, bool, random.Random], Channel]] = {
     "queue": make_queue,
     "bounded": make_bounded,
     "max-bytes": make_max_bytes,
     "joinable": make_joinable,
     "pipe": make_pipe,
+    "duplex": make_duplex,
+    "simple": make_simple,
 }

@@ -54,11 +54,13 @@ def test_every_kind_is_stormed_under_each_start_method() -> None:
         for kind in ("queue", "bounded", "max-bytes", "joinable")
         for method in ("fork", "spawn")
         for end in ("", "-batches")
-    } | {"pipe-fork", "pipe-spawn"} == set(SCENARIOS)
+    } | {
+        f"{kind}-{method}" for kind in ("pipe", "duplex", "simple") for method in ("fork", "spawn")
+    } == set(SCENARIOS)
 
 
 @pytest.mark.watchdog(120)
-@pytest.mark.parametrize("scenario", ["bounded-fork-batches", "pipe-fork"])
+@pytest.mark.parametrize("scenario", ["bounded-fork-batches", "pipe-fork", "duplex-fork"])
 def test_a_short_storm_costs_what_the_killed_had_in_hand(scenario: str, tmp_path: Path) -> None:
     found = storm(tmp_path, scenario, seconds=1)
     assert found["failures"] == []
