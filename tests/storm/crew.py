@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -52,27 +53,28 @@ class Worker:
     def send(self, number: signal.Signals) -> None:
         """Send a signal, unless the process has ended and was waited for."""
         if self.process.exitcode is None:
-            os.kill(self.process.pid, number)
+            # A fork server's child is waited for by the server, which then says so.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     def is_running(self) -> bool:
         """Whether its main thread has a CPU or waits for one."""
-        try:
-            with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as stat:
-                return stat.read().rpartition(") ")[2].startswith("R")
-        except OSError:
-            return False
+        return _state(self.process.pid, self.process.pid) == "R"
 
     def await_stop(self) -> bool:
         """Wait until all of it is stopped; False if it has ended."""
-        if self.process.exitcode is not None:
-            return False
+        # Not waitid(): a fork server's child is not this process's.
         pid = self.process.pid
-        # Its end is multiprocessing's to wait for.
-        found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        if found is None or found.si_code != os.CLD_STOPPED:
-            return False
-        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
-        return True
+        while self.process.exitcode is None:
+            try:
+                states = {_state(pid, int(task)) for task in os.listdir(f"/proc/{pid}/task")}
+            except OSError:
+                return False
+            if states <= {"T", ""}:
+                return bool(states - {""})
+            if _state(pid, pid) in ("Z", "X", ""):
+                return False
+        return False
 
 
 class Crew:
@@ -314,6 +316,15 @@ class Crew:
             worker.process.close()
         self.workers = []
         self.flags.close()
+
+
+def _state(pid: int, task: int) -> str:
+    """Return the letter for what a thread does, "" if there is none."""
+    try:
+        with open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8") as stat:
+            return stat.read().rpartition(") ")[2][:1]
+    except OSError:
+        return ""
 
 
 def _where(pid: int) -> str:

@@ -22,12 +22,14 @@ _SIGNALS = {
     STOP: signal.SIGSTOP,
     NUDGE: signal.SIGURG,
 }
+_OFTEN = ((KILL, 25), (AIMED, 20), (TERM, 15), (EXIT, 15), (STOP, 15), (NUDGE, 10))
 _WEIGHTS = {
+    "fork": _OFTEN,
+    "forkserver": _OFTEN,
     # A spawned child takes a third of a second to be there: fewer deaths, more of the rest.
-    "fork": ((KILL, 25), (AIMED, 20), (TERM, 15), (EXIT, 15), (STOP, 15), (NUDGE, 10)),
     "spawn": ((KILL, 4), (AIMED, 5), (TERM, 3), (EXIT, 3), (STOP, 50), (NUDGE, 35)),
 }
-_PAUSE_S = {"fork": (0.0, 0.03), "spawn": (0.0, 0.08)}
+_PAUSE_S = {"fork": (0.0, 0.03), "forkserver": (0.0, 0.03), "spawn": (0.0, 0.08)}
 STOPPED_S = (0.001, 0.1)
 AIM_PAUSE_S = 0.0002
 

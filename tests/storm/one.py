@@ -8,10 +8,11 @@ import argparse
 import ctypes
 import faulthandler
 import importlib
+import multiprocessing
 import signal
 import sys
 import time
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 from tests import support
@@ -33,6 +34,10 @@ def storm_here(options: argparse.Namespace, name: str, seed: str) -> dict[str, A
     main.__spec__ = None
     main.__dict__.pop("__file__", None)
     resource_tracker.ensure_running()
+    if SCENARIOS[name].start_method == "forkserver":
+        # So that its children need not import anything, and before the first count of leaks.
+        multiprocessing.set_forkserver_preload(["tests.storm.workers", options.candidate])
+        forkserver.ensure_running()
     importlib.import_module(options.candidate)
     failures: list[str] = []
     rounds: list[supervisor.Round] = []

@@ -23,10 +23,17 @@ class Scenario(NamedTuple):
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario(kind, start_method, batches)
-        for kind in KINDS
-        for start_method in ("fork", "spawn")
-        for batches in (False, True)
-        if not (kind in ("pipe", "duplex", "simple") and batches)
+        *(
+            Scenario(kind, start_method, batches)
+            for kind in KINDS
+            for start_method in ("fork", "spawn")
+            for batches in (False, True)
+            if not (batches and kind in ("pipe", "duplex", "simple"))
+        ),
+        # Its workers get what spawned ones get, and are there as soon as forked ones.
+        Scenario("queue", "forkserver", True),
+        Scenario("joinable", "forkserver", False),
+        Scenario("duplex", "forkserver", False),
+        Scenario("simple", "forkserver", False),
     )
 }

@@ -56,11 +56,15 @@ def test_every_kind_is_stormed_under_each_start_method() -> None:
         for end in ("", "-batches")
     } | {
         f"{kind}-{method}" for kind in ("pipe", "duplex", "simple") for method in ("fork", "spawn")
-    } == set(SCENARIOS)
+    } | {
+        "queue-forkserver-batches", "joinable-forkserver", "duplex-forkserver", "simple-forkserver",
+    } == set(SCENARIOS)  # fmt: skip
 
 
 @pytest.mark.watchdog(120)
-@pytest.mark.parametrize("scenario", ["bounded-fork-batches", "pipe-fork", "duplex-fork"])
+@pytest.mark.parametrize(
+    "scenario", ["bounded-fork-batches", "pipe-fork", "duplex-fork", "simple-forkserver"]
+)
 def test_a_short_storm_costs_what_the_killed_had_in_hand(scenario: str, tmp_path: Path) -> None:
     found = storm(tmp_path, scenario, seconds=1)
     assert found["failures"] == []
