@@ -64,6 +64,12 @@ FIPC_ALWAYS_INLINE void fipc_arena_trim(struct fipc_segment *segment) {
     if (fipc_unlikely(fipc_arena_trim_is_due(segment)))
         fipc_arena_trim_slow(segment);
 }
+/* For a caller with a slot of its own, once nothing more is put: as fipc_arena_trim(), without
+ * a rest before it, since nothing will want the memory back. */
+FIPC_ALWAYS_INLINE void fipc_arena_trim_last(struct fipc_segment *segment) {
+    if (fipc_unlikely(fipc_arena_trim_is_due(segment)))
+        fipc_arena_trim_now(segment);
+}
 
 /* For tests: what every block is, counted; -EBADMSG when one has no owner or two. Of the groups:
  * the numbers given out, those of them with a page, and of these the ones without a block. */

@@ -562,6 +562,9 @@ int fipc_queue_get_either(struct fipc_queue *queue, struct fipc_got *got, struct
             /* Whoever was woken and takes nothing passes the wake on. */
             if (waiting->rounds != 0 && !fipc_channel_is_empty(channel))
                 fipc_sleepers_wake(&shm->put.sleepers);
+            /* Nobody waits here any more, as who gives memory back usually does. */
+            if (rc == -ESHUTDOWN)
+                fipc_arena_trim_last(&queue->segment);
             return rc;
         }
     }

@@ -16,7 +16,7 @@ static int discard(struct fipc_queue *queue, uint64_t messages, int64_t deadline
             rc = fipc_channel_map(&queue->channel);
     }
     if (rc == -EAGAIN || rc == 0)
-        fipc_arena_trim(&queue->segment);
+        fipc_arena_trim_last(&queue->segment);
     return rc == -EAGAIN ? 1 : rc;
 }
 
