@@ -27,7 +27,8 @@ GRACE_S = 90.0
 COLUMNS = (
     "scenario", "seconds", "rounds", "lives", "killed", "killed holding a lock",
     "messages put", "received",
-    "left for the supervisor", "missing", "counted as lost", "returned to a victim",
+    "left for the supervisor", "missing", "counted as lost", "given up by a shutdown",
+    "returned to a victim",
     "locks taken over", "late wakes", "bytes at rest", "failures",
 )  # fmt: skip
 

@@ -278,6 +278,7 @@ class Crew:
             if words[ledger.CALLS_BEGUN] != words[ledger.CALLS_ENDED]:
                 way.books.in_hand += way.channel.in_hand
                 way.allowed += way.channel.in_hand
+            way.books.ends_seen += words[ledger.SAW_END]
             self.tasks_begun += words[ledger.DONE_BEGUN]
             self.tasks_ended += words[ledger.DONE_ENDED]
         self.moved_by_the_dead += worker.book.moved()

@@ -46,6 +46,10 @@ class Channel:
     loses_at_once = True
     # How many slots of a segment this process has, at most.
     slots = 1
+    # Its storm ends by a shutdown, an immediate one or not; None: by other means.
+    shuts_at_once: bool | None = None
+    # What put() and get() raise behind that.
+    ended: tuple[type[Exception], ...] = ()
 
     @property
     def ways(self) -> tuple[Channel, ...]:
@@ -90,6 +94,10 @@ class Channel:
 
     def done(self) -> None:
         """Say that a message was dealt with, where there is such a thing."""
+
+    def shut_down(self, at_once: bool) -> None:
+        """Have all puts fail from now on, and gets when nothing is left, or at once."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Give up this process's share."""
@@ -164,6 +172,9 @@ class QueueChannel(Channel):
 
     def batch_size(self, chance: random.Random) -> int:
         return chance.randint(1, MOST_IN_BATCH) if self.batches else 1
+
+    def shut_down(self, at_once: bool) -> None:
+        self.queue.shutdown(at_once)
 
     def close(self) -> None:
         self.queue.close()
@@ -362,6 +373,23 @@ def make_joinable(context: Any, batches: bool, chance: random.Random) -> Channel
     return TaskChannel(context.JoinableQueue(chance.choice((0, 0, 20))), batches, is_ours(context))
 
 
+def make_shutdown(context: Any, batches: bool, chance: random.Random) -> Channel:
+    return _to_be_shut(context, batches, chance, at_once=False)
+
+
+def make_shutdown_now(context: Any, batches: bool, chance: random.Random) -> Channel:
+    return _to_be_shut(context, batches, chance, at_once=True)
+
+
+def _to_be_shut(context: Any, batches: bool, chance: random.Random, at_once: bool) -> Channel:
+    from fastipc import ShutDown  # not for other libraries, which have no shutdown()
+
+    make = chance.choice((make_queue, make_bounded, make_joinable))
+    channel = make(context, batches or chance.random() < 0.5, chance)
+    channel.shuts_at_once, channel.ended = at_once, (ShutDown,)
+    return channel
+
+
 def make_pipe(context: Any, batches: bool, chance: random.Random) -> Channel:
     return PipeChannel(*context.Pipe(False), is_ours(context))
 
@@ -379,7 +407,11 @@ KINDS: dict[str, Callable[[Any, bool, random.Random], Channel]] = {
     "bounded": make_bounded,
     "max-bytes": make_max_bytes,
     "joinable": make_joinable,
+    "shutdown": make_shutdown,
+    "shutdown-now": make_shutdown_now,
     "pipe": make_pipe,
     "duplex": make_duplex,
     "simple": make_simple,
 }
+
+SHUT_KINDS = ("shutdown", "shutdown-now")

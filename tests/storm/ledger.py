@@ -27,6 +27,7 @@ DONE_BEGUN = 5  # calls of task_done() that have begun
 DONE_ENDED = 6  # and have returned
 STEPS = 7  # grows with whatever the thread does
 FINISHED = 8  # the thread has ended as it should
+SAW_END = 9  # a get has raised ShutDown
 
 # Entries in a log, sender << 32 | number; a life that has filled one retires.
 LOG_ENTRIES = 1 << 18
@@ -104,7 +105,7 @@ def create(path: Path, threads: int) -> None:
 
 
 class Flags:
-    """A page that all workers of a round map: whether producers shall come to an end."""
+    """A page that all workers of a round map: what the supervisor wants of them, and has done."""
 
     def __init__(self, path: str) -> None:
         with open(path, "r+b") as file:
@@ -118,6 +119,24 @@ class Flags:
     def stopped(self) -> bool:
         """Whether they shall."""
         return self._map[0] != 0
+
+    def ask_to_shut(self) -> None:
+        """Have the producers shut the queue down, each by a call of its own."""
+        self._map[1] = 1
+
+    @property
+    def to_be_shut(self) -> bool:
+        """Whether they shall."""
+        return self._map[1] != 0
+
+    def note_shut(self) -> None:
+        """Tell that a call of shutdown() has returned."""
+        self._map[2] = 1
+
+    @property
+    def shut(self) -> bool:
+        """Whether one has."""
+        return self._map[2] != 0
 
     def close(self) -> None:
         """Unmap it."""

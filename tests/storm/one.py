@@ -44,7 +44,7 @@ def storm_here(options: argparse.Namespace, name: str, seed: str) -> dict[str, A
     before: set[tuple[Any, ...]] | None = None
     left = options.seconds
     while left > 0.05 and not failures:
-        seconds = min(left, options.round)
+        seconds = min(left, options.round, SCENARIOS[name].round_s)
         left -= seconds
         round_seed = f"{seed}:{name}:{len(rounds)}"
         # What the first round makes once and for all, such as a module's own thread, is no leak:
@@ -86,6 +86,7 @@ def _row(
         "left for the supervisor": sum(one.drained for one in figures),
         "missing": sum(one.missing for one in figures),
         "counted as lost": sum(one.lost for one in figures),
+        "given up by a shutdown": sum(one.given_up for one in figures),
         "returned to a victim": sum(one.unnoted for one in rounds),
         "locks taken over": sum(one.recoveries for one in rounds),
         "late wakes": sum(one.late_wakes for one in rounds),

@@ -28,6 +28,13 @@ RESTING_BYTES = 2 * messages.MIB
 RING_BYTES = messages.MIB
 REST_PATIENCE_S = 15.0
 CAPACITY_BYTES = 700_000
+# How long, at most, the storm goes on while a queue is shut down, and as long behind that.
+SHUTTING_S = 0.3
+END_CALLS = (
+    ("put", (None,)), ("put", (None, False)), ("put", (bytes(100_000), True, 0.01)),
+    ("put_many", ([1, 2],)), ("get", ()), ("get", (False,)), ("get", (True, 0.01)),
+    ("get_many", (2,)),
+)  # fmt: skip
 
 
 @dataclass
@@ -71,6 +78,7 @@ class Supervisor:
             aim_s,
         )  # fmt: skip
         self._doorbell = -1
+        self._puts_when_shut = 0
         self._round = Round()
         self._progress = -1
         self._progress_at = time.monotonic()
@@ -83,15 +91,21 @@ class Supervisor:
             capacity = self._capacity()
             for way in self._ways:
                 way.close_book("the supervisor, before")
-            self._storm()
-            if self._chance.random() < 0.5:
+            self._crew.start()
+            self._storm(self._seconds, may_finish=False)
+            if self._channel.shuts_at_once is not None:
+                self._end_with_a_shutdown()
+            elif self._chance.random() < 0.5:
                 self._end_with_pills()
             else:
                 self._end_with_a_massacre()
             self._finish_tasks()
             self._judge()
-            self._look_at_capacity(capacity)
-            self._look_at_doorbell()
+            if self._channel.shuts_at_once is None:
+                self._look_at_capacity(capacity)
+                self._look_at_doorbell()
+            else:
+                self._look_at_end()
             self._look_at_rest()
         except (StormError, messages.DamagedError) as error:
             self._round.failures.append(str(error))
@@ -112,14 +126,13 @@ class Supervisor:
 
     # ---- the storm ----
 
-    def _storm(self) -> None:
-        self._crew.start()
+    def _storm(self, seconds: float, may_finish: bool) -> None:
         method = self._scenario.start_method
         now = time.monotonic()
-        ends, acts = now + self._seconds, now
+        ends, acts = now + seconds, now
         while now < ends:
             self._crew.let_continue(now)
-            self._crew.bury(replace=True, may_finish=False)
+            self._crew.bury(replace=True, may_finish=may_finish)
             self._look_meanwhile(now)
             if now >= acts:
                 way, pause = deaths.draw(self._chance, method)
@@ -232,6 +245,29 @@ class Supervisor:
         self._bury_the_last()
         self._drain()
 
+    def _end_with_a_shutdown(self) -> None:
+        """The storm goes on meanwhile, and behind it: who was killed is replaced by somebody who
+        finds the queue shut. Then each worker comes to its end by itself, or all are killed.
+        """
+        crew, chance, (way,) = self._crew, self._chance, self._ways
+        if chance.random() < 0.5:
+            crew.flags.ask_to_shut()
+            self._storm(chance.uniform(0, SHUTTING_S), may_finish=True)
+        self._channel.shut_down(bool(self._channel.shuts_at_once))
+        way.shut = True
+        self._puts_when_shut = self._channel.stats().puts
+        crew.flags.note_shut()
+        self._storm(chance.uniform(0, SHUTTING_S), may_finish=True)
+        if chance.random() < 0.2:
+            crew.kill_all()
+            self._bury_the_last()
+        self._wait_for(
+            "the end of all workers of a queue that was shut down",
+            lambda: not crew.workers,
+            self._bury_the_last,
+        )
+        self._drain()
+
     def _drain(self) -> None:
         for way in self._ways:
             way.drain(self._deadline + self._seconds, self._is_ours)
@@ -241,12 +277,13 @@ class Supervisor:
         channel = self._channel
         if not isinstance(channel, kinds.TaskChannel) or channel.stats is None:
             return
-        puts = channel.stats().puts
-        least, most = puts - self._crew.tasks_begun, puts - self._crew.tasks_ended
+        # Which are all that were put, without those that a shutdown has given up.
+        gets = channel.stats().gets
+        least, most = gets - self._crew.tasks_begun, gets - self._crew.tasks_ended
         count, waited, returned = channel.finish(self._deadline)
         if not least <= count <= most:
             raise StormError(
-                f"{count} tasks were left to be marked as done, of {puts}; it should be {least} to "
+                f"{count} tasks were left to be marked as done, of {gets}; it should be {least} to "
                 f"{most}"
             )
         if not returned or (count > 0 and not waited):
@@ -274,7 +311,9 @@ class Supervisor:
             books.puts, books.lost, books.given = stats.puts, stats.lost, channel.given()
             self._round.recoveries += stats.recoveries
             self._round.late_wakes += stats.late_wakes
-            if stats.gets != stats.puts:
+            if channel.shuts_at_once:
+                books.given_up = stats.puts - stats.gets
+            elif stats.gets != stats.puts:
                 self._round.failures.append(f"{stats.puts} puts and {stats.gets} gets are counted")
             if self._limit() and stats.items_high > self._limit():
                 self._round.failures.append(
@@ -327,6 +366,28 @@ class Supervisor:
             raise StormError("something is queued, and the descriptor is not readable")
         self._drain()
 
+    def _look_at_end(self) -> None:
+        """Of a queue that was shut down: nothing goes in, nothing comes out, whatever is called,
+        and who waits for its descriptor is woken.
+        """
+        queue, ended = self._channel.queue, self._channel.ended  # type: ignore[attr-defined]
+        if self._channel.stats().puts != self._puts_when_shut:
+            raise StormError(
+                f"{self._channel.stats().puts} puts are counted, and {self._puts_when_shut} when "
+                "shutdown() had returned"
+            )
+        for name, arguments in END_CALLS:
+            try:
+                found = getattr(queue, name)(*arguments)
+            except ended:
+                continue
+            raise StormError(f"{name}{arguments} of a queue that was shut down: {found!r:.100}")
+        if self._doorbell >= 0:
+            poll = select.poll()
+            poll.register(self._doorbell, select.POLLIN)
+            if not poll.poll(0):
+                raise StormError("the queue was shut down, and its descriptor is not readable")
+
     def _look_at_rest(self) -> None:
         """No memory is left in hand, and what is kept warm is given back when traffic rests."""
         if not self._is_ours:
@@ -343,7 +404,8 @@ class Supervisor:
                 return
             if time.monotonic() - began > REST_PATIENCE_S:
                 break
-            assert not any(way.channel.get_within(0.2) for way in self._ways)
+            for way in self._ways:
+                way.stay_empty(0.2)
         self._round.failures.append(
             f"{self._round.resting_bytes} bytes of memory are left at rest: {census}"
         )

@@ -154,3 +154,69 @@ def test_messages_that_nobody_has_put_are_reported() -> None:
     books = sound_books()
     books.drained = log((1, 4), (1, 5), (2, 4))
     assert "message 5 of sender 1 came, who had begun only 5" in failures_of(books)
+
+
+def shut_books() -> Books:
+    """Those of a queue that was shut down at once, with two messages in it that are given up."""
+    books = sound_books()
+    books.drained = log()
+    books.given, books.given_up, books.ends_seen = 7, 2, 3
+    books.logs["a"] = log((1, 0), (2, 0), (2, 1), (1, 3))
+    books.logs["b"] = log((1, 1), (2, 2))
+    return books
+
+
+def test_what_an_immediate_shutdown_gives_up_may_be_missing() -> None:
+    figures, failures = judge(shut_books())
+    assert failures == []
+    assert (figures.missing, figures.lost, figures.given_up) == (4, 1, 2)
+
+
+def test_more_missing_than_was_given_up_and_had_in_hand_is_reported() -> None:
+    books = shut_books()
+    books.logs["b"] = log((1, 1))
+    books.lost, books.given = 2, 6
+    assert "5 messages are missing" in failures_of(books)
+
+
+def test_what_was_given_up_before_a_message_that_came_is_reported() -> None:
+    books = shut_books()
+    # Message 2 of sender 1 is missing, and 0, too: nobody can have had both in hand.
+    books.in_hand, books.lost, books.given_up = 1, 0, 4
+    books.logs["a"] = log((2, 0), (2, 1), (1, 3))
+    books.given = 6
+    assert failures_of(books) == (
+        "2 messages are missing before others of their senders, and those killed inside a get can "
+        "have had 1 in hand at most"
+    )
+
+
+def test_what_was_given_up_and_counts_as_lost_is_reported() -> None:
+    books = shut_books()
+    books.lost = 3
+    assert "3 are counted as lost, but 2 are missing" in failures_of(books)
+
+
+def test_a_message_left_behind_an_immediate_shutdown_is_reported() -> None:
+    books = shut_books()
+    books.drained = log((2, 4))
+    books.given, books.given_up, books.ends_seen = 8, 1, 0
+    assert failures_of(books) == (
+        "1 messages were left at the end, when 0 gets had said that nothing is left, and all was "
+        "given up"
+    )
+
+
+def test_a_message_left_when_a_get_had_seen_the_end_is_reported() -> None:
+    books = sound_books()
+    books.ends_seen = 1
+    assert failures_of(books) == (
+        "2 messages were left at the end, when 1 gets had said that nothing is left"
+    )
+
+
+def test_figures_add_up() -> None:
+    figures, _ = judge(sound_books())
+    figures.add(judge(shut_books())[0])
+    assert (figures.put, figures.received, figures.missing) == (20, 12, 6)
+    assert (figures.lost, figures.given_up) == (2, 2)

@@ -37,6 +37,10 @@ class Books:
     # How many messages the dead may have had in hand: for each thread that was inside a get, one,
     # or a batch.
     in_hand: int = 0
+    # How many gets have said that nothing is left and nothing more comes.
+    ends_seen: int = 0
+    # How many messages an immediate shutdown has given up; None: there was none.
+    given_up: int | None = None
     # The library's counts, or None.
     puts: int | None = None
     lost: int | None = None
@@ -52,6 +56,7 @@ class Figures:
     drained: int = 0
     missing: int = 0
     lost: int = 0
+    given_up: int = 0
 
     def add(self, other: Figures) -> None:
         """Add those of another way or round."""
@@ -71,7 +76,7 @@ def judge(books: Books) -> tuple[Figures, list[str]]:
         failures += _out_of_order(who, log)
     failures += _overtaken(books)
     figures = Figures(received=len(everything) - len(books.drained), drained=len(books.drained))
-    returned = in_flight_seen = least_puts = most_puts = 0
+    returned = in_flight_seen = least_puts = most_puts = holes = 0
     unknown = set((seen >> np.uint64(32)).tolist()) - set(books.senders)
     if unknown:
         failures.append(f"messages came of senders that do not exist: {sorted(unknown)[:5]}")
@@ -89,6 +94,7 @@ def judge(books: Books) -> tuple[Figures, list[str]]:
         in_flight_seen += int(end - middle)
         # A batch goes in from its beginning on: what is before the last one seen was put.
         least_puts += max(sender.ended, last + 1)
+        holes += last + 1 - int(end - begin)
         most_puts += sender.begun
     ended = sum(sender.ended for sender in books.senders.values())
     missing = ended - returned
@@ -100,21 +106,24 @@ def judge(books: Books) -> tuple[Figures, list[str]]:
         missing = books.puts - len(seen)
     figures.put = ended + in_flight_seen if books.puts is None else books.puts
     figures.missing = missing
-    if max(missing, ended - returned) > books.in_hand:
+    figures.given_up = books.given_up or 0
+    failures += _behind_the_end(books, holes)
+    if max(missing, ended - returned) > books.in_hand + figures.given_up:
         failures.append(
             f"{missing} messages are missing ({ended - returned} of puts that had returned), and "
             f"those killed inside a get can have had {books.in_hand} in hand at most"
+            + (f", and {books.given_up} were given up" if books.given_up is not None else "")
             + _some_missing(books, seen)
         )
     if books.lost is not None:
         figures.lost = books.lost
-        failures += _wrong_count(books, missing, len(everything))
+        failures += _wrong_count(books, missing - figures.given_up, len(everything))
     return figures, failures
 
 
 def _wrong_count(books: Books, missing: int, received: int) -> list[str]:
-    """What the library says to be lost must be what is missing, less what had reached its caller,
-    who was killed before he could note it.
+    """What the library says to be lost must be what is missing and was not given up, less what had
+    reached its caller, who was killed before he could note it.
     """
     assert books.lost is not None
     failures = []
@@ -133,6 +142,26 @@ def _wrong_count(books: Books, missing: int, received: int) -> list[str]:
                 f"{books.lost} are counted as lost, but {missing} are missing, of which "
                 f"{unnoted} had reached their callers"
             )
+    return failures
+
+
+def _behind_the_end(books: Books, holes: int) -> list[str]:
+    """A get says that it is the end when nothing is left. What an immediate shutdown gives up is
+    the end of what was put: of what stood before a message that came, only the killed can have had
+    the missing ones.
+    """
+    failures = []
+    if len(books.drained) and (books.ends_seen or books.given_up is not None):
+        failures.append(
+            f"{len(books.drained)} messages were left at the end, when {books.ends_seen} gets had "
+            "said that nothing is left"
+            + (", and all was given up" if books.given_up is not None else "")
+        )
+    if books.given_up is not None and holes > books.in_hand:
+        failures.append(
+            f"{holes} messages are missing before others of their senders, and those killed "
+            f"inside a get can have had {books.in_hand} in hand at most"
+        )
     return failures
 
 

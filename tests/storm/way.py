@@ -28,6 +28,7 @@ class Way:
         self.books = verdict.Books()
         self.put = 0
         self.got: list[int] = []
+        self.shut = False
         self.allowed = 0  # how many may be lost more than at the last look
         self._maker = maker
         self._lost = self._excesses = 0
@@ -48,19 +49,36 @@ class Way:
         return done
 
     def drain(self, patience: float, counts: bool) -> None:
-        """Take out all that is left, until twice nothing came."""
+        """Take out all that is left, until twice nothing came, or the library says that nothing
+        more comes; once it was shut down it has to.
+        """
         began, empty = time.monotonic(), 0
-        while empty < 2:
-            taken = self.channel.get_within(0.05)
+        while empty < 2 or self.shut:
+            try:
+                taken = self.channel.get_within(0.05)
+            except self.channel.ended:
+                break
             self.got += messages.identify_all(taken)
             for message in taken:
                 messages.check(message)
             empty = 0 if taken else empty + 1
             if time.monotonic() - began > patience:
-                raise StormError(f"{self.channel.depth()} messages are left and do not come out")
+                raise StormError(
+                    f"{self.channel.depth()} messages are left and do not come out"
+                    + ("; or get() does not say that it was shut down" if self.shut else "")
+                )
         depth = self.channel.depth()
         if depth and counts:
             raise StormError(f"nothing comes any more, and {depth} messages are counted")
+
+    def stay_empty(self, seconds: float) -> None:
+        """Wait for so long for a message that nobody has put."""
+        try:
+            taken = self.channel.get_within(seconds)
+        except self.channel.ended:
+            time.sleep(seconds)
+        else:
+            assert not taken
 
     def close_book(self, name: str) -> None:
         """Make a log of its own of what was got until now."""

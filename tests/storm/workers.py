@@ -119,7 +119,7 @@ def run(life: Life, channel: Channel, book: ledger.Ledger, flags: ledger.Flags, 
             patience = PATIENT_ITEMS[life.profile]
             produce(channel, thread, maker, flags, chance, dies_at, patience)
         else:
-            consume(channel, thread, chance)
+            consume(channel, thread, flags, chance)
         thread.words[ledger.FINISHED] = 1
     except Exception:
         print(f"life {life.number}, thread {at}:", file=sys.stderr)
@@ -137,23 +137,35 @@ def produce(
     dies_at: int,
     patience: int,
 ) -> None:
-    """Put messages until told to end; waits while more than `patience` are queued."""
+    """Put messages until told to end, or the queue is shut down; waits while more than `patience`
+    are queued.
+    """
     words, number, steps = thread.words, 0, 0
     ahead: list[Any] = []  # made, and not put yet
     while not flags.stopped:
         steps += 1
         words[ledger.STEPS] = steps
-        if number % 4 == 0 and channel.is_long(patience):
+        if flags.to_be_shut:
+            channel.shut_down(bool(channel.shuts_at_once) and chance.random() < 0.5)
+        shut, ended = flags.shut, False
+        if not shut and number % 4 == 0 and channel.is_long(patience):
             time.sleep(0.002)
             continue
         count = channel.batch_size(chance)
         while len(ahead) < count:
             ahead += make_some(maker, number + len(ahead), dies_at)
         words[ledger.PUT_BEGUN] = number + count
-        put = channel.put(ahead[:count], chance)
+        try:
+            put = channel.put(ahead[:count], chance)
+        except channel.ended as error:
+            put, ended = getattr(error, "put_count", 0), True
+        if put and shut:
+            raise messages.DamagedError(f"{put} messages were put behind a shutdown")
         number += put
         words[ledger.PUT_ENDED] = number
         words[ledger.PUT_BEGUN] = number
+        if ended:
+            return
         del ahead[:put]
 
 
@@ -165,15 +177,29 @@ def make_some(maker: messages.Maker, number: int, dies_at: int) -> list[Any]:
     ]
 
 
-def consume(channel: Channel, thread: ledger.Thread, chance: random.Random) -> None:
-    """Get messages until the supervisor's comes."""
+def consume(
+    channel: Channel, thread: ledger.Thread, flags: ledger.Flags, chance: random.Random
+) -> None:
+    """Get messages until the supervisor's comes, or the queue is shut down and nothing is left."""
     words, calls = thread.words, 0
     # Large ones lie over shared memory, which is this process's until they are gone.
     kept: deque[Any] = deque(maxlen=3)
     while True:
         calls += 1
         words[ledger.STEPS] = words[ledger.CALLS_BEGUN] = calls
-        taken = channel.get(chance)
+        given_up = channel.shuts_at_once and flags.shut
+        try:
+            taken = channel.get(chance)
+        except channel.ended:
+            words[ledger.SAW_END] = 1
+            words[ledger.CALLS_ENDED] = calls
+            if channel.depth():
+                raise messages.DamagedError(
+                    f"a get has said that nothing is left, and {channel.depth()} messages are"
+                ) from None
+            return
+        if taken and given_up:
+            raise messages.DamagedError(f"{len(taken)} messages came that were given up")
         entries = messages.identify_all(taken)
         thread.note_received(entries)
         words[ledger.CALLS_ENDED] = calls
