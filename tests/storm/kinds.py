@@ -46,6 +46,8 @@ class Channel:
     loses_at_once = True
     # How many slots of a segment this process has, at most.
     slots = 1
+    # Memory at rest of each way in which large messages went, beside what any channel may keep.
+    stream_bytes = 0
     # Its storm ends by a shutdown, an immediate one or not; None: by other means.
     shuts_at_once: bool | None = None
     # What put() and get() raise behind that.
@@ -219,6 +221,7 @@ class PipeChannel(Channel):
     slots = 2  # each end that was used has one
     # Of a message in fragments, when its last one comes and there is nobody who has the others.
     loses_at_once = False
+    stream_bytes = 2 * messages.MIB
 
     def __init__(self, reader: Any, writer: Any, counts: bool, number: int | None = None) -> None:
         """number: of the ways of a pipe that has two."""

@@ -24,8 +24,6 @@ from .workers import SUPERVISOR
 
 # What docs/design.md promises of a queue at rest: less than 2 MiB of memory.
 RESTING_BYTES = 2 * messages.MIB
-# Of these the ring through which large messages stream: each way of a pipe has one.
-RING_BYTES = messages.MIB
 REST_PATIENCE_S = 15.0
 CAPACITY_BYTES = 700_000
 # How long, at most, the storm goes on while a queue is shut down, and as long behind that.
@@ -396,7 +394,7 @@ class Supervisor:
         if census["owned"] or census["queued"] or census["queued_records"]:
             self._round.failures.append(f"blocks are left: {census}")
         descriptor = self._channel.descriptor()
-        limit = RESTING_BYTES + (len(self._ways) - 1) * RING_BYTES
+        limit = RESTING_BYTES + len(self._ways) * self._channel.stream_bytes
         began = time.monotonic()
         while True:
             self._round.resting_bytes = kinds.memory_bytes(descriptor)
