@@ -174,11 +174,17 @@ struct seen {
     uint64_t keys_serial[HEADERS_MAX];
 };
 
+/* Whether nobody refers to an object but the container through which it was found, which is in
+ * the message but once. */
+static inline int is_once(PyObject *obj) { return Py_REFCNT(obj) == 1; }
+
 /* The number of an object that was seen before; -1, now it is; -2, there are too many. */
 static inline int see(struct seen *seen, PyObject *obj) {
     uint64_t hash = seen_hash(obj), bit = seen_bit(hash);
     uint64_t *filter = &seen->filter[seen_word(hash)];
 
+    if (is_once(obj))
+        bit = 0;
     if (*filter & bit)
         for (int i = 0; i < seen->count; i++)
             if (seen->object[i] == obj)
@@ -358,9 +364,10 @@ static int put_dict(struct writer *writer, PyObject *obj, struct seen *seen) {
 
 /* Notes what can be in a message but once: one that is there twice, or in itself, is for pickle. */
 static inline int see_once(struct seen *seen, PyObject *obj) {
-    for (int i = 0; i < seen->container_count; i++)
-        if (seen->container[i] == obj)
-            return -1;
+    if (!is_once(obj))
+        for (int i = 0; i < seen->container_count; i++)
+            if (seen->container[i] == obj)
+                return -1;
     if (seen->container_count == NESTED_MAX)
         return -1;
     seen->container[seen->container_count++] = obj;
