@@ -273,6 +273,7 @@ static inline int are_new(const struct seen *seen, const struct keys *keys) {
 
     if (seen->count == 0)
         return 1;
+#pragma GCC unroll 8
     for (int word = 0; word < SEEN_FILTER_WORDS; word++)
         common |= seen->filter[word] & keys->filter[word];
     if (common != 0)
@@ -302,6 +303,7 @@ static inline int put_keys(struct writer *writer, const struct keys *keys, struc
     seen->keys_serial[seen->keys_count++] = keys->serial;
     for (Py_ssize_t i = 0; i < keys->count; i++)
         seen->object[seen->count++] = keys->key[i];
+#pragma GCC unroll 8
     for (int word = 0; word < SEEN_FILTER_WORDS; word++)
         seen->filter[word] |= keys->filter[word];
     return 1;
