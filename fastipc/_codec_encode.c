@@ -329,7 +329,8 @@ static int put_copied_keyed(struct writer *writer, PyObject *obj, struct seen *s
     Py_ssize_t pos = 0, count = 0;
 
     while (PyDict_Next(obj, &pos, &entries[count].key, &entries[count].value))
-        count++;
+        if (!PyUnicode_CheckExact(entries[count++].key))
+            return 1;
     return put_keyed(writer, entries, count, seen);
 }
 
