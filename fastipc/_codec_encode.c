@@ -342,7 +342,7 @@ static int put_dict(struct writer *writer, PyObject *obj, struct seen *seen) {
 
     if (count > CONTAINER_MAX)
         return -1;
-    if (count > 0 && count <= KEYS_MAX)
+    if (count > 0 && count <= KEYS_MAX && are_keys_worth_a_look())
         rc = entry != NULL && entries == count ? put_keyed(writer, entry, count, seen)
                                                : put_copied_keyed(writer, obj, seen);
     if (rc <= 0)

@@ -28,7 +28,8 @@ static inline unsigned int seen_word(uint64_t hash) {
  * writing them is one copy, and looking whether one was in the message already takes a look at
  * the filter for all of them. */
 struct keys {
-    uint64_t serial; /* of no other keys, ever; 0: here are none */
+    uint64_t hash;   /* of the first and the last of them; 0: here are none */
+    uint64_t serial; /* of no other keys, ever */
     Py_ssize_t count;
     PyObject **key; /* owned */
     uint8_t *header;
@@ -40,8 +41,18 @@ struct keys {
 /* Each has two places. Where both are taken, a dict has to come so often before it is learned:
  * otherwise dicts that all have keys of their own would be learned for nothing. */
 #define KEYS 128
-#define KEYS_MISSES_MAX 8
+#define KEYS_MISSES_MAX 64
 static struct keys known_keys[KEYS];
+
+/* Where a program's dicts all have keys of their own, such as those of parsed documents, looking
+ * for them is in vain: after so many in a row that were not known, one in so many is looked for. */
+#define KEYS_UNKNOWN_MAX 64
+#define KEYS_LOOK_EVERY 16
+static unsigned int keys_unknown;
+
+static inline int are_keys_worth_a_look(void) {
+    return keys_unknown < KEYS_UNKNOWN_MAX || ++keys_unknown % KEYS_LOOK_EVERY == 0;
+}
 
 static int is_codable_key(PyObject *key) {
     return PyUnicode_CheckExact(key) && PyUnicode_IS_COMPACT_ASCII(key) &&
@@ -57,8 +68,9 @@ static void forget_keys(struct keys *keys) {
 }
 
 /* Whether they could be learned, in the place of those that are there. */
-static __attribute__((noinline)) int
-learn_keys(struct keys *keys, const struct fastipc_dict_entry *entry, Py_ssize_t count) {
+static __attribute__((noinline)) int learn_keys(struct keys *keys,
+                                                const struct fastipc_dict_entry *entry,
+                                                Py_ssize_t count, uint64_t hash) {
     static uint64_t last_serial;
     Py_ssize_t bytes = KEYS_FIXED;
     uint16_t names_bytes;
@@ -96,13 +108,14 @@ learn_keys(struct keys *keys, const struct fastipc_dict_entry *entry, Py_ssize_t
     }
     keys->count = count;
     keys->header_bytes = bytes;
+    keys->hash = hash;
     keys->serial = ++last_serial;
     return 1;
 }
 
 static inline int are_keys(const struct keys *keys, const struct fastipc_dict_entry *entry,
-                           Py_ssize_t count) {
-    if (keys->count != count)
+                           Py_ssize_t count, uint64_t hash) {
+    if (keys->hash != hash || keys->count != count)
         return 0;
     for (Py_ssize_t i = 0; i < count; i++)
         if (keys->key[i] != entry[i].key)
@@ -113,19 +126,26 @@ static inline int are_keys(const struct keys *keys, const struct fastipc_dict_en
 /* The keys of a dict with these entries, of which there is one at least; or NULL, they are not
  * known, or not to be known. */
 static inline struct keys *keys_of(const struct fastipc_dict_entry *entry, Py_ssize_t count) {
-    uint64_t hash = seen_hash(entry[0].key) ^ (uint64_t)(uintptr_t)entry[count - 1].key;
-    unsigned int place = (unsigned int)((hash * UINT64_C(0x9E3779B97F4A7C15)) >> 57);
+    uint64_t hash = (seen_hash(entry[0].key) ^ (uint64_t)(uintptr_t)entry[count - 1].key) *
+                    UINT64_C(0x9E3779B97F4A7C15);
+    unsigned int place = (unsigned int)(hash >> 57);
     struct keys *keys = &known_keys[place];
 
-    if (are_keys(keys, entry, count))
+    if (are_keys(keys, entry, count, hash)) {
+        keys_unknown = 0;
         return keys;
-    if (are_keys(&known_keys[place ^ 1], entry, count))
+    }
+    if (are_keys(&known_keys[place ^ 1], entry, count, hash)) {
+        keys_unknown = 0;
         return &known_keys[place ^ 1];
+    }
+    if (keys_unknown < KEYS_UNKNOWN_MAX)
+        keys_unknown++;
     if (keys->serial != 0 && known_keys[place ^ 1].serial == 0)
         keys = &known_keys[place ^ 1];
     if (keys->serial != 0 && ++keys->misses < KEYS_MISSES_MAX)
         return NULL;
-    return learn_keys(keys, entry, count) ? keys : NULL;
+    return learn_keys(keys, entry, count, hash) ? keys : NULL;
 }
 
 #endif
