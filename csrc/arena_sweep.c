@@ -186,7 +186,7 @@ static void retire_group(struct fipc_segment *segment, uint32_t number) {
     }
     if (held == used && used > 0 &&
         (fipc_load_relaxed(&group->block[held - 1].populated) & ~FIPC_BLOCK_LOW_MASK) == 0) {
-        /* step retire-used: from here on nobody can take a block of it (take_from looks
+        /* step retire-used: from here on nobody can take a block of it (take_block looks
          * at `used` after its swap). */
         (void)fipc_exchange32_seqcst(U1, &group->used, 0);
         fipc_fetch_add_relaxed(&fipc_class(segment, size_class)->free_blocks, -(int32_t)used);

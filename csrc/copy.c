@@ -6,12 +6,12 @@
 #include "atomics.h"
 #include "os.h"
 
-/* A trial of the other way lasts so many copies, and the first half does not count, for what they
- * meet in the caches is due to the way before: 64 KiB through a ring of 1 MiB took 6 us each to
- * begin with, and 2.4 from the second time round. Of large payloads caches keep little. */
-#define TRIAL_COPIES 32
-#define TRIAL_LARGE_COPIES 8
-#define LARGE_BYTES (UINT64_C(2) << 20)
+/* A trial of the other way lasts for so many bytes, twice what goes round (arena.c, conn_send.c), and
+ * the first half does not count, for what it meets in the caches is due to the way before: 64 KiB
+ * through a ring of 1 MiB took 6 us each to begin with, and 2.4 from the second time round. Of large
+ * payloads caches keep little. */
+#define TRIAL_BYTES (UINT64_C(4) << 20)
+#define TRIAL_LEAST_COPIES 8
 /* Is it so many times as slow, the trial ends early. */
 #define HOPELESS 6
 #define HOPELESS_COPIES 4
@@ -104,8 +104,11 @@ void fipc_copy_lines(void *to, const void *from, uint64_t bytes) { memcpy(to, fr
 
 #endif
 
+/* The same for all sizes of a class. */
 static uint32_t trial_copies(uint64_t bytes) {
-    return bytes < LARGE_BYTES ? TRIAL_COPIES : TRIAL_LARGE_COPIES;
+    uint32_t copies = (uint32_t)(TRIAL_BYTES >> fipc_log2_ceil(bytes));
+
+    return copies > TRIAL_LEAST_COPIES ? copies : TRIAL_LEAST_COPIES;
 }
 
 static void rest(struct fipc_copy_pace *pace, uint32_t trials, uint64_t bytes) {
@@ -195,6 +198,11 @@ void fipc_copy(void *to, const void *from, uint64_t bytes) {
     else
         fipc_copy_lines(to, from, bytes);
     fipc_copy_note(pace, past, bytes, fipc_ticks() - begin);
+}
+
+bool fipc_copy_is_past(uint64_t bytes) {
+    return bytes >= FIPC_COPY_LEARN_BYTES && bytes < FIPC_COPY_PAST_BYTES &&
+           fipc_load_relaxed(&paces[fipc_log2_ceil(bytes) - LEAST_CLASS].chosen) != 0;
 }
 
 void fipc_copy_out(void *to, const void *from, uint64_t bytes, uint64_t whole_bytes) {

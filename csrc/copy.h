@@ -30,6 +30,9 @@
  * later. */
 void fipc_copy(void *to, const void *from, uint64_t bytes);
 
+/* Are payloads of that size copied past the caches, because through them it is slower? */
+bool fipc_copy_is_past(uint64_t bytes);
+
 /* As memcpy(), of what lies in shared memory: a payload, or a part of one that has `whole_bytes`
  * in all. */
 void fipc_copy_out(void *to, const void *from, uint64_t bytes, uint64_t whole_bytes);

@@ -48,6 +48,9 @@ struct fipc_segment {
     int64_t trim_since_ns;
     uint64_t trim_traffic;
     int64_t sweep_checked_ns;
+    /* Hints: the block behind the one taken last, and how many were taken since one more was. */
+    uint32_t next_block;
+    uint32_t since_spread;
 };
 
 /* Creates a segment with its channels' first rings, whose memory the first process to

@@ -83,6 +83,35 @@ static void a_block_given_back_is_taken_again_warm(void) {
     drop_segment(segment);
 }
 
+static void free_blocks_are_taken_in_turn_those_with_memory_first(void) {
+    struct fipc_segment *segment = new_entered_segment();
+    struct fipc_block block[60];
+    uint32_t seen = 0;
+    uint64_t populated;
+
+    /* 60 of 16 KiB are more than what is kept when traffic rests. */
+    for (int i = 0; i < 60; i++)
+        block[i] = alloc(segment, 16384);
+    for (int i = 0; i < 60; i++)
+        fipc_block_release(segment, &block[i]);
+    fipc_arena_trim_now(segment);
+    populated = census_of(segment).free_populated;
+    CHECK(populated < 60 * 16384 && populated >= 20 * 16384);
+    for (int i = 0; i < 200; i++) {
+        struct fipc_block one = alloc(segment, 16384);
+
+        CHECK(seen == 0 || one.id != block[0].id);
+        block[0] = one;
+        seen++;
+        fipc_block_release(segment, &one);
+    }
+    /* No memory was fetched for others. */
+    CHECK_EQ(census_of(segment).free_populated, populated);
+    CHECK_EQ(fipc_load_relaxed(&segment->arena->warm_bytes), 0);
+    CHECK_EQ(census_of(segment).owned, 0);
+    drop_segment(segment);
+}
+
 /* A block may be taken before who gave it back has counted it, and a sweep's count may miss one. */
 static void memory_is_kept_although_less_than_none_is_counted_as_free(void) {
     struct fipc_segment *segment = new_entered_segment();
@@ -524,6 +553,7 @@ int main(void) {
     CHECK_BEGIN();
     CHECK_RUN(a_block_has_memory_for_what_was_asked);
     CHECK_RUN(a_block_given_back_is_taken_again_warm);
+    CHECK_RUN(free_blocks_are_taken_in_turn_those_with_memory_first);
     CHECK_RUN(memory_is_kept_although_less_than_none_is_counted_as_free);
     CHECK_RUN(a_block_is_found_by_its_number_from_another_process);
     CHECK_RUN(only_the_owner_gives_a_block_back);
