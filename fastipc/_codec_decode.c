@@ -2,7 +2,6 @@
  * reads: what stands for no object is an error. */
 #define PY_SSIZE_T_CLEAN
 #include "_codec_dicts.h"
-#include "_codec_keyed.h"
 
 /* Code that runs in the middle of a message shall not meet what is half made. */
 ALWAYS_INLINE int hide(const struct memo *memo, PyObject *made) {
@@ -106,8 +105,6 @@ static PyObject *get_object(struct reader *reader, struct memo *memo, uint8_t ta
 
 ALWAYS_INLINE PyObject *get_container_of(struct reader *reader, struct memo *memo, uint8_t tag,
                                          Py_ssize_t count) {
-    if (tag == VALUE_DICT_KEYS || (tag == VALUE_DICT_LIKE && memo != NULL))
-        return get_keyed_dict(reader, memo, tag, count);
     if (tag == VALUE_DICT)
         return get_dict(reader, memo, count);
     if (tag == VALUE_TUPLE)
@@ -137,7 +134,7 @@ static const uint8_t *get_container(const uint8_t *at, const uint8_t *end, struc
 static const uint8_t *get_deep(const uint8_t *at, const uint8_t *end, PyObject **result) {
     struct memo memo;
 
-    memo.count = memo.depth = memo.dicts = memo.header_count = memo.keys_count = 0;
+    memo.count = memo.depth = memo.dicts = memo.header_count = 0;
     memo.filter = 0;
     memo.has_objects = fastipc_has_objects(at, end - at);
     at = get_container(at, end, &memo);
@@ -149,8 +146,6 @@ static const uint8_t *get_deep(const uint8_t *at, const uint8_t *end, PyObject *
             Py_DECREF(memo.type[memo.header_count]);
         }
     }
-    while (memo.keys_count > 0)
-        release_keys(memo.keys[--memo.keys_count]);
     *result = memo.result;
     return at;
 }
@@ -159,9 +154,8 @@ static const uint8_t *get_deep(const uint8_t *at, const uint8_t *end, PyObject *
 ALWAYS_INLINE int is_deep(uint8_t tag) {
     uint8_t plain = tag & ~(VALUE_IS_DEEP | VALUE_HAS_OBJECTS);
 
-    return tag & VALUE_IS_DEEP &&
-           (plain == VALUE_TUPLE || plain == VALUE_DICT || plain == VALUE_LIST ||
-            plain == VALUE_DICT_KEYS || plain == VALUE_OBJECT);
+    return tag & VALUE_IS_DEEP && (plain == VALUE_TUPLE || plain == VALUE_DICT ||
+                                   plain == VALUE_LIST || plain == VALUE_OBJECT);
 }
 
 PyObject *fastipc_decode(const uint8_t *data, Py_ssize_t size) {
@@ -169,7 +163,7 @@ PyObject *fastipc_decode(const uint8_t *data, Py_ssize_t size) {
     uint8_t tag = size < 2 ? 0 : *data;
     PyObject *result;
 
-    if (tag == VALUE_TUPLE || tag == VALUE_DICT_KEYS || tag == VALUE_DICT || tag == VALUE_LIST) {
+    if (tag == VALUE_TUPLE || tag == VALUE_DICT || tag == VALUE_LIST) {
         reader.at += 2;
         result = get_container_of(&reader, NULL, tag, data[1]);
     } else if (is_deep(tag)) {

@@ -87,12 +87,10 @@ ALWAYS_INLINE PyObject *get_key(struct reader *reader, struct memo *memo) {
     switch (*reader->at) {
     case VALUE_STR8:
         size = pass_sized(reader, 0, &content);
-        return size < 0 ? damaged() : note_key(memo, get_key_str(memo, content, size));
+        return size < 0 ? damaged() : note(memo, get_key_str(memo, content, size));
     case VALUE_TUPLE:
     case VALUE_LIST:
     case VALUE_DICT:
-    case VALUE_DICT_KEYS:
-    case VALUE_DICT_LIKE:
     case VALUE_OBJECT:
     case VALUE_OBJECT_LIKE:
         return damaged();
@@ -169,7 +167,7 @@ ALWAYS_INLINE int pass_key(struct reader *reader, struct memo *memo, PyObject *k
         if (size < 0 || !is_key(key, content, size) || is_taken(memo, key))
             return 0;
         if (memo != NULL)
-            remember_key(memo, key);
+            remember(memo, key);
     }
     *reader = behind;
     return 1;

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "_codec_headers.h"
-#include "_codec_keys.h"
 #include "_codec_values.h"
 #include "_dict_copies.h"
 #include "_instances.h"
@@ -154,15 +153,18 @@ static inline int put_number(struct writer *writer, PyObject *obj, PyTypeObject 
     return 0;
 }
 
+#define SEEN_FILTER_WORDS 8
+
 /* Remembers the str, bytes and containers of a message; pickle would send the second occurrence
  * as a reference to the first. */
 struct seen {
+    /* A bit for each, chosen by the address; mostly it is not yet set. One word made 200
+     * members slower than pickle, eight make them twice as fast. */
     uint64_t filter[SEEN_FILTER_WORDS];
     int count;
     int container_count;
     int depth;
     int header_count;
-    int keys_count;
     uint8_t flags; /* VALUE_IS_DEEP, VALUE_HAS_OBJECTS */
     PyObject *container[NESTED_MAX];
     PyObject *object[SEEN_MAX];
@@ -171,20 +173,14 @@ struct seen {
         Py_ssize_t bytes;
         const uint8_t *data; /* in the message */
     } header[HEADERS_MAX];
-    uint64_t keys_serial[HEADERS_MAX];
 };
-
-/* Whether nobody refers to an object but the container through which it was found, which is in
- * the message but once. */
-static inline int is_once(PyObject *obj) { return Py_REFCNT(obj) == 1; }
 
 /* The number of an object that was seen before; -1, now it is; -2, there are too many. */
 static inline int see(struct seen *seen, PyObject *obj) {
-    uint64_t hash = seen_hash(obj), bit = seen_bit(hash);
-    uint64_t *filter = &seen->filter[seen_word(hash)];
+    uint64_t hash = (uint64_t)(uintptr_t)obj * UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t bit = UINT64_C(1) << (hash >> 58);
+    uint64_t *filter = &seen->filter[hash >> 32 & (SEEN_FILTER_WORDS - 1)];
 
-    if (is_once(obj))
-        bit = 0;
     if (*filter & bit)
         for (int i = 0; i < seen->count; i++)
             if (seen->object[i] == obj)
@@ -259,98 +255,16 @@ static int put_sequence(struct writer *writer, uint8_t tag, PyObject **items, Py
     return 0;
 }
 
-static inline int put_raw(struct writer *writer, const uint8_t *data, Py_ssize_t size) {
-    if (writer->end - writer->at < size)
-        return -1;
-    copy_text(writer->at, (const char *)data, (size_t)size);
-    writer->at += size;
-    return 0;
-}
-
-/* Whether none of the keys is in the message so far. */
-static inline int are_new(const struct seen *seen, const struct keys *keys) {
-    uint64_t common = 0;
-
-    if (seen->count == 0)
-        return 1;
-#pragma GCC unroll 8
-    for (int word = 0; word < SEEN_FILTER_WORDS; word++)
-        common |= seen->filter[word] & keys->filter[word];
-    if (common != 0)
-        for (int i = 0; i < seen->count; i++)
-            for (Py_ssize_t each = 0; each < keys->count; each++)
-                if (seen->object[i] == keys->key[each])
-                    return 0;
-    return 1;
-}
-
-/* What comes before the values of a dict with known keys: 1; 0, it cannot be written so; -1, there
- * is no room. */
-static inline int put_keys(struct writer *writer, const struct keys *keys, struct seen *seen) {
-    for (int i = 0; i < seen->keys_count; i++)
-        if (seen->keys_serial[i] == keys->serial) {
-            if (writer->end - writer->at < 2)
-                return -1;
-            *writer->at++ = VALUE_DICT_LIKE;
-            *writer->at++ = (uint8_t)i;
-            return 1;
-        }
-    if (seen->keys_count == HEADERS_MAX || keys->count > SEEN_MAX - seen->count ||
-        !are_new(seen, keys))
-        return 0;
-    if (put_raw(writer, keys->header, keys->header_bytes) < 0)
-        return -1;
-    seen->keys_serial[seen->keys_count++] = keys->serial;
-    for (Py_ssize_t i = 0; i < keys->count; i++)
-        seen->object[seen->count++] = keys->key[i];
-#pragma GCC unroll 8
-    for (int word = 0; word < SEEN_FILTER_WORDS; word++)
-        seen->filter[word] |= keys->filter[word];
-    return 1;
-}
-
-/* A dict whose entries all have values; 1, it cannot be written so. */
-static int put_keyed(struct writer *writer, const struct fastipc_dict_entry *entry,
-                     Py_ssize_t count, struct seen *seen) {
-    const struct keys *keys = keys_of(entry, count);
-    int rc = keys != NULL ? put_keys(writer, keys, seen) : 0;
-
-    if (rc <= 0)
-        return rc < 0 ? -1 : 1;
-    for (; count > 0; count--, entry++)
-        if (put_member(writer, entry->value, seen) < 0)
-            return -1;
-    return 0;
-}
-
-/* Where the interpreter's own entries cannot be read. */
-static int put_copied_keyed(struct writer *writer, PyObject *obj, struct seen *seen) {
-    struct fastipc_dict_entry entries[KEYS_MAX + 1];
-    Py_ssize_t pos = 0, count = 0;
-
-    while (PyDict_Next(obj, &pos, &entries[count].key, &entries[count].value))
-        if (!PyUnicode_CheckExact(entries[count++].key))
-            return 1;
-    return put_keyed(writer, entries, count, seen);
-}
-
 static int put_dict(struct writer *writer, PyObject *obj, struct seen *seen) {
     Py_ssize_t pos = 0, count = PyDict_GET_SIZE(obj), entries;
-    const struct fastipc_dict_entry *entry = fastipc_dict_entries(obj, &entries);
+    const struct fastipc_dict_entry *entry;
     PyObject *key, *value;
-    int rc = 1;
 
-    if (count > CONTAINER_MAX)
-        return -1;
-    if (count > 0 && count <= KEYS_MAX && are_keys_worth_a_look())
-        rc = entry != NULL && entries == count ? put_keyed(writer, entry, count, seen)
-                                               : put_copied_keyed(writer, obj, seen);
-    if (rc <= 0)
-        return rc;
-    if (writer->end - writer->at < 2)
+    if (count > CONTAINER_MAX || writer->end - writer->at < 2)
         return -1;
     *writer->at++ = VALUE_DICT;
     *writer->at++ = (uint8_t)count;
+    entry = fastipc_dict_entries(obj, &entries);
     if (entry != NULL) {
         for (; entries > 0; entries--, entry++)
             if (entry->value != NULL && (put_seen_str(writer, entry->key, seen) < 0 ||
@@ -367,13 +281,20 @@ static int put_dict(struct writer *writer, PyObject *obj, struct seen *seen) {
 
 /* Notes what can be in a message but once: one that is there twice, or in itself, is for pickle. */
 static inline int see_once(struct seen *seen, PyObject *obj) {
-    if (!is_once(obj))
-        for (int i = 0; i < seen->container_count; i++)
-            if (seen->container[i] == obj)
-                return -1;
+    for (int i = 0; i < seen->container_count; i++)
+        if (seen->container[i] == obj)
+            return -1;
     if (seen->container_count == NESTED_MAX)
         return -1;
     seen->container[seen->container_count++] = obj;
+    return 0;
+}
+
+static inline int put_raw(struct writer *writer, const uint8_t *data, Py_ssize_t size) {
+    if (writer->end - writer->at < size)
+        return -1;
+    memcpy(writer->at, data, (size_t)size);
+    writer->at += size;
     return 0;
 }
 
@@ -453,7 +374,7 @@ static int put_outermost(struct writer *writer, PyObject *obj, PyTypeObject *typ
     struct seen seen;
 
     memset(seen.filter, 0, sizeof(seen.filter));
-    seen.count = seen.container_count = seen.depth = seen.header_count = seen.keys_count = 0;
+    seen.count = seen.container_count = seen.depth = seen.header_count = 0;
     seen.flags = 0;
     if (put_container(writer, obj, type, &seen) < 0)
         return -1;

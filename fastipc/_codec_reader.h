@@ -90,14 +90,12 @@ struct memo {
     int count;
     int depth;
     int dicts;       /* begun so far */
-    uint64_t filter; /* of the keys so far, a bit chosen by the address of each */
+    uint64_t filter; /* of the objects so far, a bit chosen by the address of each */
     int has_objects;
     int header_count;
-    int keys_count;
     PyObject *object[SEEN_MAX];
-    struct fastipc_shape *shape[HEADERS_MAX]; /* of each header; references, as the next two */
+    struct fastipc_shape *shape[HEADERS_MAX]; /* of each header; references, as the next */
     PyObject *type[HEADERS_MAX];
-    struct keys *keys[HEADERS_MAX]; /* of each VALUE_DICT_KEYS */
 };
 
 ALWAYS_INLINE uint64_t filter_bit(const PyObject *object) {
@@ -108,12 +106,8 @@ ALWAYS_INLINE uint64_t filter_bit(const PyObject *object) {
 ALWAYS_INLINE void remember(struct memo *memo, PyObject *object) {
     if (memo->has_objects)
         Py_INCREF(object);
+    memo->filter |= filter_bit(object);
     memo->object[memo->count++] = object;
-}
-
-ALWAYS_INLINE void remember_key(struct memo *memo, PyObject *key) {
-    memo->filter |= filter_bit(key);
-    remember(memo, key);
 }
 
 /* Whether a key that is kept for all messages is in this one already: then this is another
@@ -136,12 +130,6 @@ ALWAYS_INLINE PyObject *note(struct memo *memo, PyObject *object) {
     }
     remember(memo, object);
     return object;
-}
-
-ALWAYS_INLINE PyObject *note_key(struct memo *memo, PyObject *key) {
-    if (memo != NULL && key != NULL)
-        memo->filter |= filter_bit(key);
-    return note(memo, key);
 }
 
 /* The object that was noted as the one whose number is at reader->at, borrowed; or NULL. */
@@ -220,8 +208,6 @@ ALWAYS_INLINE PyObject *get_value(struct reader *reader, struct memo *memo) {
     case VALUE_TUPLE:
     case VALUE_LIST:
     case VALUE_DICT:
-    case VALUE_DICT_KEYS:
-    case VALUE_DICT_LIKE:
     case VALUE_OBJECT:
     case VALUE_OBJECT_LIKE:
         if (memo == NULL)

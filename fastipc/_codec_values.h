@@ -18,8 +18,6 @@ enum {
     VALUE_TUPLE = '(',
     VALUE_LIST = '[',
     VALUE_DICT = '{',
-    VALUE_DICT_KEYS = ':', /* a dict with its keys in front, see below */
-    VALUE_DICT_LIKE = ';',
     VALUE_SEEN = 'r',   /* a str or bytes of this message once more, by its number, two bytes */
     VALUE_OBJECT = '@', /* an instance, see below */
     VALUE_OBJECT_LIKE = 'a',
@@ -35,17 +33,6 @@ enum {
 #define OBJECT_FIXED 4
 #define OBJECT_HEADER_MAX 1024
 #define HEADERS_MAX 16
-
-/* A dict whose keys are all ASCII, of at most 255 characters, and none of them in the message so
- * far may be written so: VALUE_DICT_KEYS; the number of its members, one byte, at least 1; the
- * number of bytes that the keys take, two bytes; each key behind its length, one byte; then the
- * values. Of the next one with the same keys, which are the same objects then, in the same order:
- * VALUE_DICT_LIKE; the number of the VALUE_DICT_KEYS that has them, one byte; then the values. The
- * keys are str in the sense of VALUE_SEEN, and have their numbers before whatever is in the
- * values. */
-#define KEYS_FIXED 4
-#define KEYS_MAX 32
-#define KEYS_BYTES_MAX 512
 
 /* Containers up to here: their length is one byte. Against pickle, a put and get of 250 takes
  * 0.5 times as long with int members, 0.7 with str, 0.4 with the items of a dict. */

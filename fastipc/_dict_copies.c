@@ -119,73 +119,6 @@ PyObject *fastipc_dict_copy(PyObject *template, struct fastipc_dict_entry **entr
     return copy;
 }
 
-#if PY_VERSION_HEX < 0x030D0000
-
-/* Of a dict with room for five: before the entries. */
-#define SMALLEST_HEAD_BYTES (sizeof(PyDictKeysObject) + 8)
-#define SMALLEST_ENTRIES_BYTES (5 * sizeof(struct fastipc_dict_entry))
-
-PyObject *fastipc_dict_make(PyObject *template, PyObject *const *values, int tracked) {
-    const PyDictKeysObject *source = ((PyDictObject *)template)->ma_keys;
-    const struct fastipc_dict_entry *from = entries_of(template);
-    Py_ssize_t count = source->dk_nentries;
-    size_t head = (size_t)((const char *)from - (const char *)source);
-    size_t size = head + (size_t)(count + source->dk_usable) * sizeof(*from);
-    PyObject *dict = PyDict_New();
-    PyDictKeysObject *keys = dict != NULL ? PyObject_Malloc(size) : NULL;
-    struct fastipc_dict_entry *entry;
-
-    if (keys == NULL) {
-        for (Py_ssize_t i = 0; i < count; i++)
-            Py_DECREF(values[i]);
-        Py_XDECREF(dict);
-        return dict == NULL ? NULL : PyErr_NoMemory();
-    }
-    entry = (struct fastipc_dict_entry *)((char *)keys + head);
-    /* These two without calls. */
-    if (head == SMALLEST_HEAD_BYTES && size - head == SMALLEST_ENTRIES_BYTES) {
-        memcpy(keys, source, SMALLEST_HEAD_BYTES);
-        memset(entry, 0, SMALLEST_ENTRIES_BYTES);
-    } else {
-        memcpy(keys, source, head);
-        memset(entry, 0, size - head);
-    }
-    keys->dk_refcnt = 1;
-    keys->dk_version = 0;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        entry[i].key = Py_NewRef(from[i].key);
-        entry[i].value = values[i];
-    }
-    /* The empty keys that all new dicts have: they are counted, but never freed. */
-    ((PyDictObject *)dict)->ma_keys = keys;
-    ((PyDictObject *)dict)->ma_used = count;
-    if (tracked)
-        PyObject_GC_Track(dict);
-    return dict;
-}
-
-#else
-
-PyObject *fastipc_dict_make(PyObject *template, PyObject *const *values, int tracked) {
-    Py_ssize_t count = PyDict_GET_SIZE(template);
-    struct fastipc_dict_entry *entries;
-    PyObject *dict = fastipc_dict_copy(template, &entries);
-
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (dict == NULL) {
-            Py_DECREF(values[i]);
-            continue;
-        }
-        entries[i].value = values[i];
-        Py_DECREF(Py_None);
-    }
-    if (dict != NULL && tracked)
-        PyObject_GC_Track(dict);
-    return dict;
-}
-
-#endif
-
 #else
 
 const struct fastipc_dict_entry *fastipc_dict_entries(PyObject *dict, Py_ssize_t *count) {
@@ -202,13 +135,6 @@ PyObject *fastipc_dict_template(PyObject *dict) {
 PyObject *fastipc_dict_copy(PyObject *template, struct fastipc_dict_entry **entries) {
     (void)template;
     (void)entries;
-    return NULL;
-}
-
-PyObject *fastipc_dict_make(PyObject *template, PyObject *const *values, int tracked) {
-    (void)template;
-    (void)values;
-    (void)tracked;
     return NULL;
 }
 

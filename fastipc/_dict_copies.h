@@ -27,8 +27,4 @@ PyObject *fastipc_dict_template(PyObject *dict);
  * PyObject_GC_Track(). NULL with an exception: MemoryError. */
 PyObject *fastipc_dict_copy(PyObject *template, struct fastipc_dict_entry **entries);
 
-/* A new dict with the keys of a template and these values, which are given up in any case;
- * `tracked`: the collector tracks one of them. NULL with an exception: MemoryError. */
-PyObject *fastipc_dict_make(PyObject *template, PyObject *const *values, int tracked);
-
 #endif

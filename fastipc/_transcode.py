@@ -13,7 +13,6 @@ _DEEP, _OBJECTS = 0x80, 0x04
 _UINT16, _UINT32 = struct.Struct("<H"), struct.Struct("<I")
 _PROTO, _STOP = b"\x80\x05", b"."
 _MARK, _MEMOIZE, _STACK_GLOBAL, _NEWOBJ = b"(", b"\x94", b"\x93", b"\x81"
-_POP = b"0"
 _CONSTANTS = {ord("N"): b"N", ord("T"): b"\x88", ord("F"): b"\x89"}
 # Of a sequence: what begins it, and what takes all since the mark.
 _SEQUENCES = {ord("("): (b"", b"t"), ord("["): (b"]", b"e")}
@@ -29,7 +28,6 @@ class _Transcoder:
         self._memoized = 0
         self._seen: list[int] = []  # where each str and bytes is in the pickle's memo
         self._headers: list[tuple[int, list[bytes]]] = []  # the same of a class; its attributes
-        self._keys: list[list[int]] = []  # of each dict with known keys, as in _seen
 
     def take(self, size: int) -> bytes:
         """Return the next bytes, and pass them."""
@@ -85,29 +83,6 @@ class _Transcoder:
                 self.value(self.take(1)[0])
             self.out.append(b"ub")
 
-    def _keyed_dict(self, tag: int) -> None:
-        count = self.take(1)[0]
-        if tag == ord(":"):
-            (size,) = _UINT16.unpack(self.take(2))
-            end = self._at + size
-            keys = []
-            for _ in range(count):
-                # Memoized before all that is in the values, as they are numbered.
-                self._text(self._name())
-                keys.append(self._memoize())
-                self.out.append(_POP)
-            if self._at != end:
-                raise ValueError("the keys are of another length")
-            self._keys.append(keys)
-            self._seen += keys
-        else:
-            keys = self._keys[count]
-        self.out.append(b"}" + _MARK)
-        for key in keys:
-            self._get(key)
-            self.value(self.take(1)[0])
-        self.out.append(b"u")
-
     def _container(self, tag: int) -> None:
         count = self.take(1)[0]
         if tag == ord("{"):
@@ -129,8 +104,6 @@ class _Transcoder:
             self._object(tag)
         elif tag in b"([{":
             self._container(tag)
-        elif tag in b":;":
-            self._keyed_dict(tag)
         elif tag in b"sS":
             self._sized(*((b"\x8c", 1) if tag == ord("s") else (b"X", 4)))
         elif tag in b"yY":

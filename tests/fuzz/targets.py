@@ -91,7 +91,6 @@ IN_THE_EXTENSION = (
     Decoder("fastipc/_codec_decode.c", "bytes to objects"),
     Decoder("fastipc/_codec_reader.h", "single values"),
     Decoder("fastipc/_codec_dicts.h", "dicts"),
-    Decoder("fastipc/_codec_keyed.h", "dicts with their keys in front"),
     Decoder(
         "fastipc/_codec_shapes.c",
         "reads headers of instances, and makes these",

@@ -374,75 +374,6 @@ def test_a_dict_that_is_damaged_leaves_those_behind_it_alone():
         assert _core.debug_decode(tag, data) == obj
 
 
-@st.composite
-def documents(draw):
-    """Dicts in each other, with keys that are often one object, sometimes only equal."""
-    names = ["id", "name", "items", "a", "", "a rather long key, of 31 chars.", "ä"]
-    pool = names + ["".join([name[:1], name[1:]]) for name in names]  # equal, for two and more
-    sets = [draw(st.lists(st.sampled_from(pool), max_size=4)) for _ in range(3)]
-    values = [*pool, 1, 1000, 0.5, None, b"id", (), ("id", 1)]
-
-    def document(depth):
-        made = {}
-        for key in draw(st.sampled_from(sets)):
-            kind = draw(st.integers(0, 3)) if depth < 3 else 0
-            if kind < 2:
-                made[key] = draw(st.sampled_from(values))
-            elif kind == 2:
-                made[key] = document(depth + 1)
-            else:
-                made[key] = [document(depth + 2) for _ in range(draw(st.integers(0, 3)))]
-        return made
-
-    return draw(st.sampled_from([document, lambda depth: [document(depth)] * 2]))(0)
-
-
-@OFTEN
-@given(documents())
-def test_dicts_in_each_other_share_their_keys_as_pickle_would_have_it(document):
-    expected = pickle.loads(pickle.dumps(document, 5))
-    for _ in range(2):
-        found = _core.debug_decode(*_core.debug_encode(document))
-        assert_same(found, expected)
-    assert repr(found) == repr(expected)  # in this order
-
-
-def test_keys_travel_once_for_all_dicts_that_have_them():
-    rows = [{"first key": number, "second key": str(number)} for number in range(20)]
-    _, data = _core.debug_encode(rows)
-    assert data.count(b"first key") == data.count(b"second key") == 1
-    assert_same(_core.debug_decode(CODED, data), pickle.loads(pickle.dumps(rows, 5)))
-
-
-def test_more_kinds_of_dicts_than_are_kept_are_what_was_put():
-    names = [f"key {number}" for number in range(60)]
-    for _ in range(2):
-        for one in names:
-            for other in names:
-                kinds = [{one: 1, other: 2}, {other: one, "x": {one: other}}, {one: 3, other: 4}]
-                found = _core.debug_decode(*_core.debug_encode(kinds))
-                assert_same(found, pickle.loads(pickle.dumps(kinds, 5)))
-
-
-@pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 255])
-@pytest.mark.parametrize("length", [1, 14, 15, 16, 17, 255, 256])
-def test_dicts_around_the_limits_of_their_keys_are_what_was_put(count, length):
-    one = {f"{number}".rjust(length, "k"): number for number in range(count)}
-    for obj in (one, [one, dict(one)], {"of": one, "in": [dict.fromkeys(one), one.copy()]}):
-        expected = pickle.loads(pickle.dumps(obj, 5))
-        for _ in range(3):
-            assert_same(_core.debug_decode(*_core.debug_encode(obj)), expected)
-
-
-def test_a_dict_that_lost_members_is_what_is_left_of_it():
-    for lost in ("first", "second", "third"):
-        obj = {"first": 1, "second": "two", "third": 3.0}
-        del obj[lost]
-        for each in (obj, [obj, obj.copy()], vars(Ordinary(**obj))):
-            found = _core.debug_decode(*_core.debug_encode(each))
-            assert_same(found, pickle.loads(pickle.dumps(each, 5)))
-
-
 def test_messages_share_nothing_that_can_change():
     with a_queue() as queue:
         for obj in ([], {}, [1], {"key": 1}, [[]], [{}]):
@@ -471,7 +402,7 @@ def damaged(draw):
         at = draw(st.integers(0, len(data)))
         action = draw(st.sampled_from(["change", "cut", "insert", "remove"]))
         if action == "change" and at < len(data):
-            data[at] = draw(st.integers(0, 255) | st.sampled_from(b"NTFbiqdsSyY([{:;r"))
+            data[at] = draw(st.integers(0, 255) | st.sampled_from(b"NTFbiqdsSyY([{"))
         elif action == "cut":
             del data[at:]
         elif action == "insert":
@@ -521,20 +452,6 @@ def test_a_message_that_is_cut_or_continued_anywhere_is_an_os_error(obj):
         (CODED, b"\xfb\x01(\x00N"),  # a container for a key
         (CODED, b"\xfb\x02s\x02abs\x02yys\x02abr\x01\x00"),  # a key twice
         (CODED, b"\xfb\x02s\x02abs\x02yyr\x00\x00s\x02zz"),
-        (CODED, b":\x00\x00\x00"),  # known keys, but none
-        (CODED, b":\x01\x03\x00\x03kkN"),  # longer than the keys
-        (CODED, b":\x01\x04\x00\x02kkxN"),  # shorter
-        (CODED, b":\x02\x06\x00\x02kk\x02kkNN"),  # a key twice
-        (CODED, b":\x01\x03\x00\x02\xc3\xa4N"),  # no ASCII
-        (CODED, b":\x01\xff\xff\x02kkN"),
-        (CODED, b":\x02\x03\x00\x02kkNN"),  # fewer than there are values
-        (CODED, b":\x21\x42\x00" + b"".join(b"\x01%c" % n for n in range(33)) + b"N" * 33),
-        (CODED, b":\x01\x03\x00\x02kk;\x00N"),  # which does not say that it is deep
-        (CODED, b";\x00N"),
-        (CODED, b"\xbb\x00N"),
-        (CODED, b"\xba\x01\x03\x00\x02kk;\x01N"),  # like one that is not there
-        (CODED, b"\xfb\x01:\x01\x03\x00\x02kkNN"),  # a container for a key
-        (CODED, b"\xdb\x11" + b":\x01\x02\x00\x01kN" * 17),  # too many kinds
         (CODED, b"\x00"),
         (ASCII, b"x" * 5000 + b"\x80"),
         (0, b"N"),
