@@ -14,10 +14,12 @@ from . import deaths, kinds, ledger, verdict
 from .kinds import Channel
 from .messages import PROFILES
 from .scenarios import Scenario
-from .way import Way
+from .way import StormError, Way
 from .workers import Job, Life, work
 
 # On each side. More workers than there are CPUs: whoever holds a lock may have to wait for one.
+# How long whoever was told to stop may go on.
+STOP_PATIENCE_S = 30.0
 WORKERS = max(3, (os.cpu_count() or 1) // 2 + 1)
 
 
@@ -63,8 +65,23 @@ class Worker:
 
     def await_stop(self) -> bool:
         """Wait until all of it is stopped; False if it has ended."""
-        # Not waitid(): a fork server's child is not this process's.
+        if self.process.exitcode is not None:
+            return False
         pid = self.process.pid
+        try:
+            # Its end is multiprocessing's to wait for.
+            found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if found is None or found.si_code != os.CLD_STOPPED:
+                return False
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:
+            return self._await_stop_of_anothers()
+        return True
+
+    def _await_stop_of_anothers(self) -> bool:
+        """The same of a fork server's child, which is not this process's to wait for."""
+        pid = self.process.pid
+        ends = time.monotonic() + STOP_PATIENCE_S
         while self.process.exitcode is None:
             try:
                 states = {_state(pid, int(task)) for task in os.listdir(f"/proc/{pid}/task")}
@@ -74,6 +91,8 @@ class Worker:
                 return bool(states - {""})
             if _state(pid, pid) in ("Z", "X", ""):
                 return False
+            if time.monotonic() > ends:
+                raise StormError(f"process {pid} does not stop; its threads are in {states}")
         return False
 
 
