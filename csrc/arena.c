@@ -217,12 +217,18 @@ static int take_which(struct fipc_segment *segment, uint32_t size_class, enum wh
 static int take_free(struct fipc_segment *segment, uint32_t size_class, struct fipc_block *out) {
     struct fipc_class_shm *class = fipc_class(segment, size_class);
     int32_t count = fipc_load_relaxed(&class->free_blocks);
+    uint64_t bytes;
     int rc = -EAGAIN;
 
     if (count <= 0)
         return -EAGAIN;
-    if (fipc_load_relaxed(&class->free_bytes) != 0)
+    bytes = fipc_load_relaxed(&class->free_bytes);
+    if (bytes != 0) {
         rc = take_which(segment, size_class, WARM, out);
+        /* As with the count below. */
+        if (rc == -EAGAIN)
+            (void)fipc_cas64_relaxed(&class->free_bytes, bytes, 0);
+    }
     if (rc == -EAGAIN)
         rc = take_which(segment, size_class, ANY, out);
     /* The count was wrong (somebody was killed in between): do not search again. Unless
@@ -258,12 +264,13 @@ static void reap_sometimes(struct fipc_segment *segment) {
     (void)fipc_slots_reap(segment);
 }
 
-/* A free block, after the dead were looked for if there is none, or one more. */
+/* A free block, after the dead were looked for if there is none; or one more, says *spread. */
 static int take_or_spread(struct fipc_segment *segment, uint64_t size_bytes, uint32_t size_class,
-                          struct fipc_block *out) {
+                          struct fipc_block *out, bool *spread) {
     int rc;
 
     if (fipc_unlikely(spreads(segment, size_bytes, size_class))) {
+        *spread = true;
         fipc_store_relaxed(&segment->since_spread, 0);
         return take_which(segment, size_class, COLD, out);
     }
@@ -489,6 +496,8 @@ int fipc_block_try_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint
         return -EAGAIN;
     if (fipc_block_find(segment, out->id, out) < 0 || out->populated < wanted ||
         out->capacity != UINT64_C(1) << size_class) {
+        /* Whoever may make system calls meets it next, and mends it. */
+        fipc_store_relaxed(&segment->next_block, FIPC_BLOCK_INDEX(out->id));
         fipc_block_release(segment, out);
         return -EAGAIN;
     }
@@ -497,8 +506,9 @@ int fipc_block_try_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint
     return 0;
 }
 
-int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
-                     int64_t deadline_ns, struct fipc_block *out) {
+/* fipc_block_alloc(), which may have tried for one more block than is needed, says *spread. */
+static int alloc_once(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
+                      int64_t deadline_ns, struct fipc_block *out, bool *spread) {
     uint32_t size_class = class_for(size_bytes), id = 0;
     uint64_t populated, wanted = pages_for(size_bytes);
     struct fipc_group_shm *group;
@@ -511,7 +521,7 @@ int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t
         return -ENOMEM;
     }
     fipc_store_relaxed(&segment->may_own, true);
-    rc = take_or_spread(segment, size_bytes, size_class, out);
+    rc = take_or_spread(segment, size_bytes, size_class, out, spread);
     if (rc == 0) {
         id = out->id;
         want_warm(segment, out, wanted);
@@ -555,6 +565,17 @@ err_release:
     out->id = id;
     out->data = NULL;
     fipc_block_release(segment, out);
+    return rc;
+}
+
+int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
+                     int64_t deadline_ns, struct fipc_block *out) {
+    bool spread = false;
+    int rc = alloc_once(segment, size_bytes, kind, deadline_ns, out, &spread);
+
+    /* One more cannot be had: one of those that are free, then. */
+    if (fipc_unlikely(rc < 0 && spread))
+        rc = alloc_once(segment, size_bytes, kind, deadline_ns, out, &spread);
     return rc;
 }
 

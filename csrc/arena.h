@@ -24,8 +24,8 @@ struct fipc_block {
 FIPC_MUST_USE int fipc_block_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint32_t kind,
                                    int64_t deadline_ns, struct fipc_block *out);
 
-/* The same where that takes no system call and no lock, with a free block that is warm and mapped
- * here; else -EAGAIN. */
+/* The same with a free block that is warm and mapped here, without a lock of the segment's and, but
+ * to map a chunk for the first time, without a system call; else -EAGAIN. */
 FIPC_MUST_USE int fipc_block_try_alloc(struct fipc_segment *segment, uint64_t size_bytes,
                                        uint32_t kind, struct fipc_block *out);
 
@@ -59,6 +59,24 @@ void fipc_arena_trim_slow(struct fipc_segment *segment);
 void fipc_arena_trim_now(struct fipc_segment *segment);
 FIPC_ALWAYS_INLINE bool fipc_arena_trim_is_due(const struct fipc_segment *segment) {
     return fipc_load_relaxed(&segment->arena->trim_due) != 0;
+}
+/* Hint: bytes with memory behind them in free blocks of all classes. The lines of classes that
+ * are not in use stay in everybody's cache. Less than none, where a block was taken before it was
+ * counted as free, is none, and not so much that everybody gives memory back. */
+FIPC_ALWAYS_INLINE uint64_t fipc_arena_free_bytes(const struct fipc_segment *segment) {
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++)
+        bytes += fipc_load_relaxed(&segment->arena->classes[i].free_bytes);
+    return (int64_t)bytes > 0 ? bytes : 0;
+}
+
+/* Hint: so much more memory of blocks that are given back would be kept, and none given back
+ * otherwise: no system call. */
+FIPC_ALWAYS_INLINE bool fipc_arena_keeps(const struct fipc_segment *segment, uint64_t bytes) {
+    return !fipc_arena_trim_is_due(segment) &&
+           fipc_arena_free_bytes(segment) + bytes <=
+               FIPC_FREE_KEEP_BYTES + fipc_load_relaxed(&segment->arena->warm_bytes);
 }
 FIPC_ALWAYS_INLINE void fipc_arena_trim(struct fipc_segment *segment) {
     if (fipc_unlikely(fipc_arena_trim_is_due(segment)))

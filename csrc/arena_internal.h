@@ -31,17 +31,6 @@ FIPC_ALWAYS_INLINE uint32_t *fipc_class_tail(const struct fipc_segment *segment,
     return &segment->arena->tail[size_class - FIPC_CLASS_MIN];
 }
 
-/* Hint: bytes with memory behind them in free blocks of all classes. The lines of classes that
- * are not in use stay in everybody's cache. Less than none, where a block was taken before it was
- * counted as free, is none, and not so much that everybody gives memory back. */
-FIPC_ALWAYS_INLINE uint64_t fipc_arena_free_bytes(const struct fipc_segment *segment) {
-    uint64_t bytes = 0;
-
-    for (uint32_t i = 0; i < FIPC_CLASS_COUNT; i++)
-        bytes += fipc_load_relaxed(&segment->arena->classes[i].free_bytes);
-    return (int64_t)bytes > 0 ? bytes : 0;
-}
-
 /* Hint: says that trimming is worth a look. */
 FIPC_ALWAYS_INLINE void fipc_arena_note_free(const struct fipc_segment *segment,
                                              uint64_t free_bytes) {

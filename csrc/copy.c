@@ -177,8 +177,14 @@ void fipc_copy_note(struct fipc_copy_pace *pace, bool past, uint64_t bytes, uint
     fipc_store_relaxed(&pace->left, left);
 }
 
+struct fipc_copy_pace *fipc_copy_pace_of(uint64_t bytes) {
+    if (bytes < FIPC_COPY_LEARN_BYTES || bytes >= FIPC_COPY_PAST_BYTES)
+        return NULL;
+    return &paces[fipc_log2_ceil(bytes) - LEAST_CLASS];
+}
+
 void fipc_copy(void *to, const void *from, uint64_t bytes) {
-    struct fipc_copy_pace *pace;
+    struct fipc_copy_pace *pace = fipc_copy_pace_of(bytes);
     uint64_t begin;
     bool past;
 
@@ -186,11 +192,10 @@ void fipc_copy(void *to, const void *from, uint64_t bytes) {
         memcpy(to, from, bytes);
         return;
     }
-    if (bytes >= FIPC_COPY_PAST_BYTES) {
+    if (pace == NULL) {
         fipc_copy_past(to, from, bytes);
         return;
     }
-    pace = &paces[fipc_log2_ceil(bytes) - LEAST_CLASS];
     past = fipc_copy_choose(pace, bytes);
     begin = fipc_ticks();
     if (past)
@@ -201,8 +206,9 @@ void fipc_copy(void *to, const void *from, uint64_t bytes) {
 }
 
 bool fipc_copy_is_past(uint64_t bytes) {
-    return bytes >= FIPC_COPY_LEARN_BYTES && bytes < FIPC_COPY_PAST_BYTES &&
-           fipc_load_relaxed(&paces[fipc_log2_ceil(bytes) - LEAST_CLASS].chosen) != 0;
+    const struct fipc_copy_pace *pace = fipc_copy_pace_of(bytes);
+
+    return pace != NULL && fipc_load_relaxed(&pace->chosen) != 0;
 }
 
 void fipc_copy_out(void *to, const void *from, uint64_t bytes, uint64_t whole_bytes) {

@@ -53,6 +53,9 @@ struct fipc_copy_pace {
     uint32_t rest;         /* how long it is to the next one, in trials; 0: nothing is known */
 };
 
+/* What this process knows of payloads of that size, or NULL: of those it learns nothing. */
+struct fipc_copy_pace *fipc_copy_pace_of(uint64_t bytes);
+
 /* Which way the next copy takes: true, past the caches. */
 bool fipc_copy_choose(struct fipc_copy_pace *pace, uint64_t bytes);
 

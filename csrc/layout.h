@@ -8,7 +8,7 @@
 #include "base.h"
 
 #define FIPC_MAGIC UINT64_C(0x0a31637069747366)
-#define FIPC_FORMAT_VERSION 4
+#define FIPC_FORMAT_VERSION 5
 
 #define FIPC_PAGE 4096
 #define FIPC_CACHE_LINE 64

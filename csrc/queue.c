@@ -337,6 +337,9 @@ int fipc_queue_try_put_block(struct fipc_queue *queue, const void *data, uint64_
     fipc_copy(block->data, data, size_bytes);
     putting->filled = true;
     ref = (struct fipc_block_ref_shm){block->id, 1, size_bytes};
+    /* A signal handler may have forked in the middle of the copy: the block is the parent's. */
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))))
+        return -EBUSY;
     rc = fipc_channel_put(channel, &put, 0);
     if (fipc_likely(rc == 0)) {
         putting->block_count = 0; /* the queue's now */

@@ -348,9 +348,10 @@ int fipc_segment_map(struct fipc_segment *segment) {
 bool fipc_segment_was_entered(const struct fipc_segment *segment) {
     uint32_t slot_high;
 
-    /* Is the descriptor not ours any more, what is read there does not matter: who goes on maps
-     * the segment, and finds out. To ask first costs 0.4 us. */
+    /* Where nothing was ever used the question whether the descriptor is ours is left out, 0.4 us: who
+     * goes on maps the segment, and finds out. */
     if (segment->fork_token != 0 ||
+        (segment->chunk[0] != NULL && fipc_segment_fd_is_ours(segment) < 0) ||
         fipc_os_peek(segment->fd, FIPC_OFF_HEADER + offsetof(struct fipc_header_shm, slot_high),
                      &slot_high, sizeof(slot_high)) < 0)
         return true;

@@ -94,7 +94,7 @@ cdef extern from "wait.h" nogil:
     void fipc_waiting_set_chores(bint any)
 
 cdef extern from "arena.h" nogil:
-    bint fipc_arena_trim_is_due(const fipc_segment *segment)
+    bint fipc_arena_keeps(const fipc_segment *segment, uint64_t bytes)
     struct fipc_block_shm:
         pass
     struct fipc_block:

@@ -172,7 +172,7 @@ cdef class QueueBase:
                 out.data = scratch
             if fipc_queue_try_put(self.queue, out.data, <uint32_t>size, FASTIPC_TAG_RAW) == 0:
                 return 0
-        return self.put_slow(&out, deadline)
+        return self.put_slow(&out, deadline, is_private)
 
     cdef int put_buffers(self, Layout layout, int64_t deadline) except -1:
         """Puts a pickle whose buffers go into blocks, copied once."""
@@ -239,7 +239,8 @@ cdef class QueueBase:
             self.enter()
         put_raw(self, buf, deadline_of(block, timeout))
 
-    cdef int put_slow(self, message *out, int64_t deadline) except -1:
+    cdef int put_slow(self, message *out, int64_t deadline, bint is_private=True) except -1:
+        """put() of what may have to wait; not is_private: memory that might fault for long."""
         cdef fipc_queue_putting putting
         cdef int rc
         memset(&putting, 0, sizeof(putting))
@@ -247,9 +248,13 @@ cdef class QueueBase:
         self.enter()
         try:
             # To give the GIL up and take it back costs as much as a copy of a few KiB.
-            if FIPC_INLINE_MAX < out.size <= COPY_WITHOUT_GIL and fipc_queue_try_put_block(
-                self.queue, out.data, out.size, out.tag, &putting
-            ) == 0:
+            if (
+                is_private
+                and FIPC_INLINE_MAX < out.size <= COPY_WITHOUT_GIL
+                and fipc_queue_try_put_block(
+                    self.queue, out.data, out.size, out.tag, &putting
+                ) == 0
+            ):
                 return 0
             while True:
                 with nogil:
@@ -414,8 +419,8 @@ cdef class QueueBase:
                 text = copy_out_ascii(got.block.data, got.size_bytes)
             else:
                 data = copy_out(got.block.data, got.size_bytes)
-            if got.size_bytes <= COPY_WITHOUT_GIL and not fipc_arena_trim_is_due(
-                &self.queue.segment
+            if got.size_bytes <= COPY_WITHOUT_GIL and fipc_arena_keeps(
+                &self.queue.segment, COPY_WITHOUT_GIL
             ):
                 fipc_queue_release(self.queue, got)
             else:

@@ -3,6 +3,7 @@
  * back to the system. What travels through a queue is test_queue.c's. */
 #define _GNU_SOURCE
 #include "arena.h"
+#include "copy.h"
 
 #include <sys/resource.h>
 
@@ -109,6 +110,38 @@ static void free_blocks_are_taken_in_turn_those_with_memory_first(void) {
     CHECK_EQ(census_of(segment).free_populated, populated);
     CHECK_EQ(fipc_load_relaxed(&segment->arena->warm_bytes), 0);
     CHECK_EQ(census_of(segment).owned, 0);
+    drop_segment(segment);
+}
+
+static void more_blocks_go_round_where_copies_are_slow_and_no_put_fails_for_that(void) {
+    struct fipc_segment *segment = new_entered_segment();
+    struct fipc_copy_pace *pace = fipc_copy_pace_of(16384);
+    struct rlimit before, none_more;
+    uint64_t blocks;
+
+    CHECK(pace != NULL && getrlimit(RLIMIT_FSIZE, &before) == 0);
+    for (int i = 0; i < 1000; i++) {
+        struct fipc_block block = alloc(segment, 16384);
+
+        CHECK(i != 500 || census_of(segment).blocks <= 3 + 1);
+        pace->chosen = i >= 500;
+        fipc_block_release(segment, &block);
+    }
+    blocks = census_of(segment).blocks;
+    CHECK(blocks > 40 && blocks <= 2 * MIB / 16384 + 3);
+    /* Where there is no room for another one, one of those that are free. */
+    none_more = before;
+    none_more.rlim_cur = segment->length;
+    CHECK(setrlimit(RLIMIT_FSIZE, &none_more) == 0);
+    for (int i = 0; i < 100; i++) {
+        struct fipc_block block;
+
+        CHECK_EQ(fipc_block_alloc(segment, 16384, FIPC_BLOCK_KIND_DATA, in_ms(PATIENCE_MS), &block),
+                 0);
+        fipc_block_release(segment, &block);
+    }
+    CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    pace->chosen = 0;
     drop_segment(segment);
 }
 
@@ -554,6 +587,7 @@ int main(void) {
     CHECK_RUN(a_block_has_memory_for_what_was_asked);
     CHECK_RUN(a_block_given_back_is_taken_again_warm);
     CHECK_RUN(free_blocks_are_taken_in_turn_those_with_memory_first);
+    CHECK_RUN(more_blocks_go_round_where_copies_are_slow_and_no_put_fails_for_that);
     CHECK_RUN(memory_is_kept_although_less_than_none_is_counted_as_free);
     CHECK_RUN(a_block_is_found_by_its_number_from_another_process);
     CHECK_RUN(only_the_owner_gives_a_block_back);

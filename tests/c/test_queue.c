@@ -157,6 +157,18 @@ static int try_put_stamped(struct fipc_queue *queue, uint64_t size_bytes, struct
     return rc;
 }
 
+static int try_put_large(struct fipc_queue *queue, uint64_t size_bytes,
+                         struct fipc_queue_putting *putting) {
+    uint8_t *bytes = malloc(size_bytes);
+    int rc;
+
+    CHECK(bytes != NULL);
+    fill(bytes, size_bytes, (struct stamp){1, 2});
+    rc = fipc_queue_try_put_block(queue, bytes, size_bytes, 0, putting);
+    free(bytes);
+    return rc;
+}
+
 static void a_block_that_is_warm_is_put_at_once_and_else_nothing_is_lost(void) {
     struct fipc_queue *queue = new_queue(2, 0), *again;
     struct fipc_queue_putting putting = {.block_count = 0};
@@ -169,10 +181,16 @@ static void a_block_that_is_warm_is_put_at_once_and_else_nothing_is_lost(void) {
     get_stamped(queue, 20000, first);
     CHECK_EQ(try_put_stamped(queue, 20000, first, &putting), 0);
     CHECK(fipc_queue_put_is_done(&putting));
-    /* One of the same class, but without memory for so much. */
-    put_stamped(queue, 9000, second);
     get_stamped(queue, 20000, first);
-    get_stamped(queue, 9000, second);
+    /* One of the same class, but without memory for so much. */
+    put_stamped(queue, 34000, first);
+    get_stamped(queue, 34000, first);
+    CHECK_EQ(try_put_large(queue, 60000, &putting), -EAGAIN);
+    CHECK(fipc_queue_put_is_done(&putting));
+    put_stamped(queue, 60000, second);
+    get_stamped(queue, 60000, second);
+    CHECK_EQ(try_put_large(queue, 60000, &putting), 0);
+    get_stamped(queue, 60000, second);
     /* Full: the message is in its block by then, and goes on from there. */
     put_stamped(queue, 1, first);
     put_stamped(queue, 1, second);
