@@ -1,9 +1,7 @@
-/* arena.c - see arena.h. Allocation, release, lookup; sweeping, trimming and the
- * check stand in arena_sweep.c. */
+/* arena.c - see arena.h. Allocation, release, lookup; which free block is taken stands in
+ * arena_take.c, sweeping, trimming and the check in arena_sweep.c. */
 #include "arena_internal.h"
-#include "copy.h"
 #include "lock.h"
-#include "slots.h"
 
 struct fipc_channel_shm *fipc_segment_channel(const struct fipc_segment *segment,
                                               uint32_t channel) {
@@ -110,176 +108,6 @@ int fipc_block_map(struct fipc_segment *segment, uint32_t id, struct fipc_block 
                              ~FIPC_BLOCK_LOW_MASK,
                          &unused);
     return rc < 0 ? rc : fipc_block_find(segment, id, out);
-}
-
-/* ---- taking a free block ---- */
-
-/* Messages that go round in little memory are fetched from the cache of the other CPU, in both
- * directions; in as much as no longer fits there, from the one that both share. So free blocks are
- * taken in turn, and where copies through the caches have become slow (copy.h) one in
- * SPREAD_EVERY is one more, until so much goes round. 16 KiB through a Queue(8), nothing else
- * done with them: in 160 KiB 0.43 million/s, past the caches 0.44, in 2 MiB 0.98. */
-#define SPREAD_BYTES (UINT64_C(2) << 20)
-#define SPREAD_EVERY 8
-
-/* Which free blocks are looked at. */
-enum which {
-    WARM, /* with memory behind them, from the one behind the last one on */
-    COLD, /* without */
-    ANY
-};
-
-static bool is_wanted(const struct fipc_block_shm *shm, enum which which) {
-    bool is_warm = (fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK) != 0;
-
-    return which == ANY || is_warm == (which == WARM);
-}
-
-/* Takes the free block `index` of a group; -EAGAIN: somebody else was quicker, or -ENOENT, the
- * group is gone. Fills in only its descriptor and number: mapping it may fail. */
-static int take_block(struct fipc_segment *segment, struct fipc_group_shm *group, uint32_t number,
-                      uint32_t index, struct fipc_class_shm *class, struct fipc_block *out) {
-    struct fipc_block_shm *shm = &group->block[index];
-
-    /* B1, before the swap: whose bit this was has let the block go. Else a free one could be left
-     * without a bit. */
-    fipc_fetch_and_acquire(B1, &group->free_hint[index >> 6], ~(UINT64_C(1) << (index & 63)));
-    /* step block-take. B1: acquires what the last owner wrote before it let go (B2). */
-    if (!fipc_cas64_seqcst(B1, &shm->owner, 0, segment->owner))
-        return -EAGAIN;
-    /* The group may have been retired between our look and the swap: U2, behind the swap, since
-     * the page became zeros after `used` did. */
-    if (index >= fipc_load_seqcst(U2, &group->used)) {
-        fipc_store_release(B2, &shm->owner, 0);
-        return -ENOENT;
-    }
-    fipc_store_release(O1, &shm->ordinal, 0);
-    fipc_fetch_add_relaxed(&class->free_blocks, -1);
-    fipc_fetch_add_relaxed(&class->free_bytes,
-                           -(fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK));
-    fipc_store_relaxed(&segment->next_block, index + 1);
-    out->shm = shm;
-    out->id = FIPC_BLOCK_ID(number, index);
-    return 0;
-}
-
-/* Takes a free block out of one group; -EAGAIN when it has none. */
-static int take_from(struct fipc_segment *segment, uint32_t number, uint32_t size_class,
-                     enum which which, struct fipc_block *out) {
-    struct fipc_class_shm *class = fipc_class(segment, size_class);
-    uint32_t first = which == WARM ? fipc_load_relaxed(&segment->next_block) & 127 : 0;
-    struct fipc_group_shm *group;
-    int rc = fipc_group_map(segment, number, &group);
-
-    if (rc < 0)
-        return rc == -ENOENT ? -EAGAIN : rc;
-    if (fipc_load_relaxed(&group->size_class) != size_class)
-        return -EAGAIN;
-    /* The word with the first one twice: from there on, and then what is before it. */
-    for (uint32_t round = 0; round < 3; round++) {
-        uint32_t word = ((first >> 6) + round) & 1;
-        uint64_t bits = fipc_load_relaxed(&group->free_hint[word]);
-
-        if (round == 0)
-            bits &= ~UINT64_C(0) << (first & 63);
-        for (; bits != 0; bits &= bits - 1) {
-            uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
-
-            if (index >= FIPC_GROUP_BLOCKS)
-                break;
-            if (!is_wanted(&group->block[index], which))
-                continue;
-            rc = take_block(segment, group, number, index, class, out);
-            if (rc != -EAGAIN)
-                return rc == -ENOENT ? -EAGAIN : rc;
-        }
-    }
-    return -EAGAIN;
-}
-
-/* One of these, from whatever group. */
-static int take_which(struct fipc_segment *segment, uint32_t size_class, enum which which,
-                      struct fipc_block *out) {
-    struct fipc_class_shm *class = fipc_class(segment, size_class);
-    uint32_t groups = fipc_group_count(segment), hint = fipc_load_relaxed(&class->group);
-    int rc = -EAGAIN;
-
-    if (hint < groups)
-        rc = take_from(segment, hint, size_class, which, out);
-    for (uint32_t number = 0; number < groups && rc == -EAGAIN; number++) {
-        rc = take_from(segment, number, size_class, which, out);
-        if (rc == 0)
-            fipc_store_relaxed(&class->group, number);
-    }
-    return rc;
-}
-
-static int take_free(struct fipc_segment *segment, uint32_t size_class, struct fipc_block *out) {
-    struct fipc_class_shm *class = fipc_class(segment, size_class);
-    int32_t count = fipc_load_relaxed(&class->free_blocks);
-    uint64_t bytes;
-    int rc = -EAGAIN;
-
-    if (count <= 0)
-        return -EAGAIN;
-    bytes = fipc_load_relaxed(&class->free_bytes);
-    if (bytes != 0) {
-        rc = take_which(segment, size_class, WARM, out);
-        /* As with the count below. */
-        if (rc == -EAGAIN)
-            (void)fipc_cas64_relaxed(&class->free_bytes, bytes, 0);
-    }
-    if (rc == -EAGAIN)
-        rc = take_which(segment, size_class, ANY, out);
-    /* The count was wrong (somebody was killed in between): do not search again. Unless
-     * it has moved: what was given back meanwhile must not be forgotten. */
-    if (rc == -EAGAIN)
-        (void)fipc_cas32_relaxed((uint32_t *)&class->free_blocks, (uint32_t)count, 0);
-    return rc;
-}
-
-/* Is it time for one more block of a size, although there are free ones? True until one was. */
-static bool spreads(struct fipc_segment *segment, uint64_t size_bytes, uint32_t size_class) {
-    uint32_t since;
-
-    if (fipc_likely(!fipc_copy_is_past(size_bytes)) ||
-        fipc_load_relaxed(&fipc_class(segment, size_class)->free_bytes) +
-                (UINT64_C(4) << size_class) >
-            SPREAD_BYTES)
-        return false;
-    since = fipc_load_relaxed(&segment->since_spread);
-    if (since >= SPREAD_EVERY)
-        return true;
-    fipc_store_relaxed(&segment->since_spread, since + 1);
-    return false;
-}
-
-static void reap_sometimes(struct fipc_segment *segment) {
-    int64_t now_ns = fipc_os_coarse_now_ns();
-
-    /* Asking the kernel about every slot takes 0.4 us each: not for each block. */
-    if (now_ns - fipc_load_relaxed(&segment->sweep_checked_ns) < 50 * FIPC_NS_PER_MS)
-        return;
-    fipc_store_relaxed(&segment->sweep_checked_ns, now_ns);
-    (void)fipc_slots_reap(segment);
-}
-
-/* A free block, after the dead were looked for if there is none; or one more, says *spread. */
-static int take_or_spread(struct fipc_segment *segment, uint64_t size_bytes, uint32_t size_class,
-                          struct fipc_block *out, bool *spread) {
-    int rc;
-
-    if (fipc_unlikely(spreads(segment, size_bytes, size_class))) {
-        *spread = true;
-        fipc_store_relaxed(&segment->since_spread, 0);
-        return take_which(segment, size_class, COLD, out);
-    }
-    rc = take_free(segment, size_class, out);
-    if (rc == -EAGAIN) {
-        reap_sometimes(segment);
-        rc = take_free(segment, size_class, out);
-    }
-    return rc;
 }
 
 /* ---- giving out new space ---- */
@@ -489,10 +317,10 @@ int fipc_block_try_alloc(struct fipc_segment *segment, uint64_t size_bytes, uint
     uint64_t wanted = pages_for(size_bytes);
     uint32_t size_class = class_for(size_bytes);
 
-    if (size_class > FIPC_CLASS_MAX || spreads(segment, size_bytes, size_class))
+    if (size_class > FIPC_CLASS_MAX || fipc_arena_spreads(segment, size_bytes, size_class))
         return -EAGAIN;
     fipc_store_relaxed(&segment->may_own, true);
-    if (take_free(segment, size_class, out) < 0)
+    if (fipc_arena_take_free(segment, size_class, out) < 0)
         return -EAGAIN;
     if (fipc_block_find(segment, out->id, out) < 0 || out->populated < wanted ||
         out->capacity != UINT64_C(1) << size_class) {
@@ -521,7 +349,7 @@ static int alloc_once(struct fipc_segment *segment, uint64_t size_bytes, uint32_
         return -ENOMEM;
     }
     fipc_store_relaxed(&segment->may_own, true);
-    rc = take_or_spread(segment, size_bytes, size_class, out, spread);
+    rc = fipc_arena_take_or_spread(segment, size_bytes, size_class, out, spread);
     if (rc == 0) {
         id = out->id;
         want_warm(segment, out, wanted);

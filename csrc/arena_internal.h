@@ -1,4 +1,4 @@
-/* arena_internal.h - what arena.c and arena_sweep.c share; for them alone. */
+/* arena_internal.h - what arena.c, arena_take.c and arena_sweep.c share; for them alone. */
 #ifndef FIPC_ARENA_INTERNAL_H
 #define FIPC_ARENA_INTERNAL_H
 
@@ -12,6 +12,18 @@ FIPC_MUST_USE int fipc_group_find(const struct fipc_segment *segment, uint32_t g
                                   struct fipc_group_shm **out);
 FIPC_MUST_USE int fipc_group_map(struct fipc_segment *segment, uint32_t group,
                                  struct fipc_group_shm **out);
+/* Takes a free block, one with memory behind it if there is; -EAGAIN when there is none. Fills in
+ * only its descriptor and number: mapping it may fail. Errors: those of fipc_group_map(). */
+FIPC_MUST_USE int fipc_arena_take_free(struct fipc_segment *segment, uint32_t size_class,
+                                       struct fipc_block *out);
+/* Is it time for one more block of a size, although there are free ones? True until one was. */
+FIPC_MUST_USE bool fipc_arena_spreads(struct fipc_segment *segment, uint64_t size_bytes,
+                                      uint32_t size_class);
+/* As fipc_arena_take_free(), after the dead were looked for if there is none; or one without memory
+ * behind it, -EAGAIN asking for a new one, if it is time for one more: says *spread. */
+FIPC_MUST_USE int fipc_arena_take_or_spread(struct fipc_segment *segment, uint64_t size_bytes,
+                                            uint32_t size_class, struct fipc_block *out,
+                                            bool *spread);
 /* For the new owner of the arena lock that a dead process held. */
 void fipc_arena_repair_space(struct fipc_segment *segment);
 

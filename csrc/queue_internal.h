@@ -1,8 +1,11 @@
-/* queue_internal.h - what queue.c and queue_batch.c share; nobody else. */
+/* queue_internal.h - what queue.c, queue_put.c and queue_batch.c share; nobody else. */
 #ifndef FIPC_QUEUE_INTERNAL_H
 #define FIPC_QUEUE_INTERNAL_H
 
 #include "queue.h"
+
+/* When a call with this deadline gives up waiting for a lock. */
+int64_t fipc_queue_lock_deadline(int64_t deadline_ns);
 
 /* Is the block this process's? A signal handler may have forked since it was taken: what
  * the parent has in hand is not the child's. */

@@ -1,0 +1,276 @@
+/* queue_put.c - see queue.h: putting one message, small or in blocks, and waiting for room. */
+#include "copy.h"
+#include "queue_internal.h"
+
+#include <string.h>
+
+#include "channel_fast.h"
+
+/* With what is not simple in the way. */
+static int try_put_slow(struct fipc_channel *channel, const void *data, uint32_t size_bytes,
+                        uint16_t tag) {
+    struct fipc_put put = {
+        .data = data,
+        .data_bytes = size_bytes,
+        .kind = FIPC_RECORD_INLINE,
+        .tag = tag,
+        .items = 1,
+        .bytes = size_bytes,
+    };
+
+    return fipc_channel_put(channel, &put, 0);
+}
+
+int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size_bytes,
+                       uint16_t tag) {
+    struct fipc_channel *channel = &queue->channel;
+    int rc = -EAGAIN;
+
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))))
+        return -EBUSY;
+    if (fipc_likely(channel->max_bytes == UINT64_MAX))
+        rc = fipc_channel_put_fast(channel, data, size_bytes, FIPC_RECORD_INLINE, tag);
+    if (fipc_unlikely(rc == -EBUSY) && fipc_crowd_meets(&queue->put_crowd))
+        return -EBUSY;
+    if (fipc_unlikely(rc < 0))
+        rc = try_put_slow(channel, data, size_bytes, tag);
+    if (fipc_likely(rc == 0))
+        fipc_sleepers_wake(&channel->shm->put.sleepers);
+    return rc;
+}
+
+/* Waits until the get side moves. 0: look again. */
+static int wait_for_room(struct fipc_queue *queue, struct fipc_waiting *waiting,
+                         int64_t deadline_ns) {
+    struct fipc_side_shm *get = &queue->channel.shm->get;
+    uint32_t seen = fipc_load_seqcst(A1, &get->gen),
+             *putters = fipc_channel_putters(&queue->channel);
+    int64_t until_ns;
+    int rc;
+
+    if (fipc_os_now_ns() >= deadline_ns)
+        return -ETIMEDOUT;
+    if (!waiting->mark_is_set && !fipc_waiting_has_looked(waiting)) {
+        if (waiting->rounds == 0 && fipc_spin_while(&queue->put_spin, &get->gen, seen, deadline_ns))
+            return fipc_waiting_spared(waiting);
+        return -EINTR;
+    }
+    if (waiting->mark_is_set) {
+        /* Marked and looked again. */
+        waiting->mark_is_set = 0;
+        until_ns = fipc_waiting_until(waiting, deadline_ns, false);
+        fipc_fetch_add_relaxed(putters, 1);
+        rc = fipc_sleepers_wait(&get->sleepers, waiting->mark, until_ns);
+        fipc_fetch_add_relaxed(putters, -1);
+        return rc == -ETIMEDOUT ? (until_ns >= deadline_ns ? 0 : -EINTR) : rc;
+    }
+    waiting->mark = fipc_sleepers_mark(&get->sleepers);
+    waiting->mark_is_set = 1;
+    return 0;
+}
+
+static int put_once(struct fipc_queue *queue, struct fipc_put *put, int64_t deadline_ns,
+                    struct fipc_queue_putting *putting) {
+    struct fipc_channel *channel = &queue->channel;
+    int rc;
+
+    for (;;) {
+        /* C2: behind the mark of wait_for_room(), which comes back here before it sleeps. */
+        if (fipc_load_seqcst(C2, &queue->closing))
+            return -ECANCELED;
+        put->spare_ring = putting->spare.shm != NULL ? &putting->spare : NULL;
+        put->spare_used = false;
+        rc = fipc_channel_put(channel, put, putting->lock_deadline_ns);
+        if (put->spare_used)
+            putting->spare.shm = NULL;
+        switch (rc) {
+        case 0:
+            return 0;
+        case -ENOBUFS:
+            rc = fipc_channel_spare(channel, putting->lock_deadline_ns, &putting->spare);
+            if (rc < 0) {
+                putting->spare.shm = NULL;
+                return rc;
+            }
+            break;
+        case -ESTALE:
+            rc = fipc_channel_map(channel);
+            if (rc < 0)
+                return rc;
+            break;
+        case -EAGAIN:
+            rc = wait_for_room(queue, &putting->waiting, deadline_ns);
+            if (rc < 0)
+                return rc;
+            break;
+        default:
+            return rc;
+        }
+    }
+}
+
+bool fipc_queue_owns(const struct fipc_queue *queue, const struct fipc_block *block) {
+    return fipc_load_relaxed(&block->shm->owner) == queue->segment.owner;
+}
+
+int fipc_queue_put_begin(struct fipc_queue *queue, uint64_t size_bytes, int64_t deadline_ns,
+                         struct fipc_queue_putting *putting) {
+    int rc = fipc_channel_enter(&queue->channel);
+
+    if (rc < 0)
+        return rc;
+    if (fipc_side_is_shut(&queue->channel.shm->put))
+        return -ESHUTDOWN;
+    if (size_bytes > queue->channel.max_bytes)
+        return -E2BIG;
+    if (putting->lock_deadline_ns == 0)
+        putting->lock_deadline_ns = fipc_queue_lock_deadline(deadline_ns);
+    if (putting->spare.shm != NULL && !fipc_queue_owns(queue, &putting->spare))
+        putting->spare.shm = NULL;
+    if (putting->block_count != 0 && !fipc_queue_owns(queue, &putting->block[0])) {
+        putting->block_count = 0;
+        putting->filled = false;
+        return -EOWNERDEAD;
+    }
+    return 0;
+}
+
+int fipc_queue_put_record(struct fipc_queue *queue, struct fipc_put *put, int64_t deadline_ns,
+                          struct fipc_queue_putting *putting) {
+    struct fipc_channel *channel = &queue->channel;
+    int rc;
+
+    if (deadline_ns > 0)
+        fipc_crowd_give_way(&queue->put_crowd);
+    rc = put_once(queue, put, deadline_ns, putting);
+
+    if (rc == 0) {
+        putting->block_count = 0; /* the queue's now */
+        fipc_sleepers_wake_some(&channel->shm->put.sleepers, put->items);
+        /* Having slept for room, pass the wake on if there is room for more. */
+        if (putting->waiting.rounds != 0)
+            fipc_sleepers_wake(&channel->shm->get.sleepers);
+        fipc_arena_trim(&queue->segment);
+    } else if (rc != -EINTR && putting->waiting.rounds != 0) {
+        fipc_sleepers_wake(&channel->shm->get.sleepers);
+    }
+    return rc;
+}
+
+static uint64_t total_bytes(const uint64_t *size_bytes, uint32_t count) {
+    uint64_t total = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        total += size_bytes[i];
+    return total;
+}
+
+int fipc_queue_prepare(struct fipc_queue *queue, const uint64_t *size_bytes, uint32_t count,
+                       int64_t deadline_ns, struct fipc_queue_putting *putting) {
+    int rc = fipc_queue_put_begin(queue, total_bytes(size_bytes, count), deadline_ns, putting);
+
+    if (rc == -EOWNERDEAD)
+        rc = 0; /* blocks of our own, then */
+    for (; rc == 0 && putting->block_count < count; putting->block_count += rc == 0)
+        rc = fipc_block_alloc(&queue->segment, size_bytes[putting->block_count],
+                              FIPC_BLOCK_KIND_DATA, putting->lock_deadline_ns,
+                              &putting->block[putting->block_count]);
+    return rc;
+}
+
+int fipc_queue_try_put_block(struct fipc_queue *queue, const void *data, uint64_t size_bytes,
+                             uint16_t tag, struct fipc_queue_putting *putting) {
+    struct fipc_channel *channel = &queue->channel;
+    struct fipc_block *block = &putting->block[0];
+    struct fipc_block_ref_shm ref;
+    struct fipc_put put = {
+        .kind = FIPC_RECORD_BLOCK,
+        .tag = tag,
+        .items = 1,
+        .bytes = size_bytes,
+        .head = &ref,
+        .head_bytes = sizeof(ref),
+        .data = &ref,
+        .blocks = block,
+        .block_count = 1,
+    };
+    int rc;
+
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))) ||
+        channel->max_bytes != UINT64_MAX || fipc_arena_trim_is_due(&queue->segment))
+        return -EBUSY;
+    rc = fipc_block_try_alloc(&queue->segment, size_bytes, FIPC_BLOCK_KIND_DATA, block);
+    if (rc < 0)
+        return rc;
+    putting->block_count = 1;
+    fipc_copy(block->data, data, size_bytes);
+    putting->filled = true;
+    ref = (struct fipc_block_ref_shm){block->id, 1, size_bytes};
+    /* A signal handler may have forked in the middle of the copy: the block is the parent's. */
+    if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))))
+        return -EBUSY;
+    rc = fipc_channel_put(channel, &put, 0);
+    if (fipc_likely(rc == 0)) {
+        putting->block_count = 0; /* the queue's now */
+        fipc_sleepers_wake(&channel->shm->put.sleepers);
+    }
+    return rc;
+}
+
+int fipc_queue_put_prepared(struct fipc_queue *queue, const uint64_t *size_bytes, const void *rest,
+                            uint32_t rest_bytes, uint16_t tag, int64_t deadline_ns,
+                            struct fipc_queue_putting *putting) {
+    struct fipc_block_ref_shm ref[FIPC_REFS_MAX];
+    uint32_t count = putting->block_count;
+    struct fipc_put put = {
+        .kind = FIPC_RECORD_BLOCK,
+        .tag = tag,
+        .items = 1,
+        .bytes = total_bytes(size_bytes, count) + rest_bytes,
+        .head = ref,
+        .head_bytes = count * (uint32_t)sizeof(ref[0]),
+        .data = rest_bytes != 0 ? rest : ref,
+        .data_bytes = rest_bytes,
+        .blocks = putting->block,
+        .block_count = count,
+    };
+    int rc = fipc_queue_put_begin(queue, put.bytes, deadline_ns, putting);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < count; i++)
+        ref[i] = (struct fipc_block_ref_shm){putting->block[i].id, count, size_bytes[i]};
+    return fipc_queue_put_record(queue, &put, deadline_ns, putting);
+}
+
+int fipc_queue_put(struct fipc_queue *queue, const void *data, uint64_t size_bytes, uint16_t tag,
+                   int64_t deadline_ns, struct fipc_queue_putting *putting) {
+    struct fipc_put put = {.kind = FIPC_RECORD_INLINE,
+                           .tag = tag,
+                           .items = 1,
+                           .bytes = size_bytes,
+                           .data = data,
+                           .data_bytes = (uint32_t)size_bytes};
+    int rc;
+
+    if (size_bytes <= FIPC_INLINE_MAX) {
+        rc = fipc_queue_put_begin(queue, size_bytes, deadline_ns, putting);
+        return rc < 0 ? rc : fipc_queue_put_record(queue, &put, deadline_ns, putting);
+    }
+    rc = fipc_queue_prepare(queue, &size_bytes, 1, deadline_ns, putting);
+    if (rc < 0)
+        return rc;
+    if (!putting->filled)
+        fipc_copy(putting->block[0].data, data, size_bytes);
+    putting->filled = true;
+    return fipc_queue_put_prepared(queue, &size_bytes, "", 0, tag, deadline_ns, putting);
+}
+
+void fipc_queue_put_end(struct fipc_queue *queue, struct fipc_queue_putting *putting) {
+    for (uint32_t i = 0; i < putting->block_count; i++)
+        fipc_block_release(&queue->segment, &putting->block[i]);
+    if (putting->spare.shm != NULL)
+        fipc_block_release(&queue->segment, &putting->spare);
+    putting->block_count = 0;
+    putting->spare.shm = NULL;
+}
