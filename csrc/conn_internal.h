@@ -1,4 +1,4 @@
-/* conn_internal.h - what conn.c, conn_send.c and conn_recv.c share; nobody else. */
+/* conn_internal.h - what conn.c, conn_send.c, conn_recv.c and conn_wait.c share; nobody else. */
 #ifndef FIPC_CONN_INTERNAL_H
 #define FIPC_CONN_INTERNAL_H
 
@@ -46,6 +46,28 @@ int64_t fipc_slice_until(struct fipc_waiting *waiting, int64_t first_ns, int64_t
 
 /* Is `fd` the pipe that had this inode number? 0 or -EBADF. */
 FIPC_MUST_USE int fipc_pipe_fd_is_ours(int fd, uint64_t inode);
+
+/* Silencing the doorbell waits so long for a lock. */
+#define FIPC_DISARM_NS (100 * FIPC_NS_PER_MS)
+
+/* Of several readers, one may have taken out the byte that was for another: who leaves
+ * a record behind rings again. */
+void fipc_conn_pass_bell_on_slow(struct fipc_conn *conn, struct fipc_conn_recv *state);
+FIPC_ALWAYS_INLINE void fipc_conn_pass_bell_on(struct fipc_conn *conn,
+                                               struct fipc_conn_recv *state) {
+    if (fipc_unlikely(state->drained))
+        fipc_conn_pass_bell_on_slow(conn, state);
+}
+
+/* Waits until there may be a record behind put generation `seen`, at which nothing was
+ * there. 0: look again; -ENODATA: end of file; -EINTR, -ETIMEDOUT, -EBADF. */
+FIPC_MUST_USE int fipc_conn_wait_for_record(struct fipc_conn *conn, uint32_t seen,
+                                            struct fipc_conn_recv *state, int64_t longest_ns,
+                                            int64_t deadline_ns);
+
+/* Waits for the receive turn of `turn`. */
+FIPC_MUST_USE int fipc_conn_wait_for_recv_turn(struct fipc_conn *conn, uint64_t turn,
+                                               struct fipc_conn_recv *state, int64_t deadline_ns);
 
 /* Makes the in channel's doorbell readable, of which we hold the read end only. */
 FIPC_MUST_USE int fipc_conn_ring_in(struct fipc_conn *conn);

@@ -1,6 +1,5 @@
 /* conn_recv.c - the receiving half of conn.h: whole records, fragments behind the
- * receive turn, what an interrupted receiver keeps; waiting for a record; polling. */
-#include <poll.h>
+ * receive turn, what an interrupted receiver keeps; polling. Waiting stands in conn_wait.c. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +10,7 @@
 
 /* In the middle of a message: whether its sender was killed. */
 #define SENDER_SLICE_NS (50 * FIPC_NS_PER_MS)
-/* Silencing the doorbell, and polling without a timeout, wait so long for a lock. */
-#define DISARM_NS (100 * FIPC_NS_PER_MS)
+/* Polling without a timeout waits so long for a lock. */
 #define POLL_LOCK_NS (2 * FIPC_NS_PER_MS)
 
 /* What one stay under the get lock leaves to be done after it. */
@@ -63,7 +61,7 @@ static void silence_if_empty(struct fipc_conn *conn) {
 
     if (!fipc_channel_is_empty(&conn->in))
         return;
-    rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + DISARM_NS);
+    rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + FIPC_DISARM_NS);
     (void)rc;
 }
 
@@ -321,123 +319,6 @@ int fipc_conn_try_recv(struct fipc_conn *conn, void *buffer, uint64_t *size, uin
     return fipc_unlikely(rc < 0) ? -EAGAIN : 0;
 }
 
-/* ---- waiting ---- */
-
-/* Of several readers, one may have taken out the byte that was for another: who leaves
- * a record behind rings again. */
-static void pass_bell_on(struct fipc_conn *conn, struct fipc_conn_recv *state) {
-    int rc;
-
-    if (fipc_likely(!state->drained))
-        return;
-    state->drained = false;
-    if (fipc_sleepers_any(&conn->in.shm->put.sleepers) && !fipc_channel_is_empty(&conn->in)) {
-        rc = fipc_conn_ring_in(conn);
-        (void)rc;
-    }
-}
-
-/* The doorbell rang and nothing is there. */
-static int silence(struct fipc_conn *conn, struct fipc_conn_recv *state, int64_t deadline_ns) {
-    uint32_t flags = fipc_load_acquire(D2, &conn->in.shm->put.flags);
-    int rc;
-
-    fipc_store_relaxed(&conn->rang, 0);
-    /* Only queues are shut. Such a doorbell would be readable for good. */
-    if (fipc_unlikely(flags & FIPC_SIDE_SHUT))
-        return -EBADMSG;
-    if (flags & FIPC_SIDE_ARMED) {
-        rc = fipc_channel_disarm_if_empty(&conn->in, fipc_os_now_ns() + DISARM_NS);
-        if (rc == -ETIMEDOUT && fipc_os_now_ns() < deadline_ns)
-            rc = -EINTR;
-    } else {
-        rc = fipc_os_drain(conn->read_fd);
-        if (rc > 0) {
-            /* It may have been for another reader, whose mark is gone: ring again. */
-            state->drained = true;
-            (void)fipc_sleepers_mark(&conn->in.shm->put.sleepers);
-        }
-    }
-    return rc < 0 && rc != -EPIPE ? rc : 0;
-}
-
-/* Waits until there may be a record behind put generation `seen`, at which nothing was
- * there. 0: look again; -ENODATA: end of file; -EINTR, -ETIMEDOUT, -EBADF. */
-static int wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc_conn_recv *state,
-                           int64_t longest_ns, int64_t deadline_ns) {
-    struct fipc_side_shm *put = &conn->in.shm->put;
-    int64_t now_ns = fipc_os_now_ns(), until_ns = now_ns;
-    uint32_t *getters = fipc_channel_getters(&conn->in);
-    bool sleeps = deadline_ns > now_ns, rang;
-    int rc;
-
-    /* In the middle of a message a sleep is short, and whoever looks after it asks for the sender. */
-    if (sleeps && (state->owner != 0 || !fipc_waiting_has_looked(&state->waiting))) {
-        if (fipc_conn_spin(&conn->recv_spin, &put->gen, seen, deadline_ns))
-            return fipc_waiting_spared(&state->waiting);
-        if (state->owner == 0)
-            return -EINTR;
-    }
-    if (fipc_load_seqcst(S2, &conn->shut) != 0)
-        return -EBADF;
-    rc = fipc_pipe_fd_is_ours(conn->read_fd, conn->read_inode);
-    rang = fipc_load_relaxed(&conn->rang) != 0;
-    if (rc == 0 && rang)
-        rc = silence(conn, state, deadline_ns);
-    if (rc < 0)
-        return rc;
-    if (sleeps) {
-        /* W2, pairs with W1 in wake_readers(), which rings the doorbell instead. */
-        (void)fipc_sleepers_mark(&put->sleepers);
-        until_ns = fipc_waiting_until(&state->waiting, deadline_ns, false);
-        if (until_ns - now_ns > longest_ns)
-            until_ns = now_ns + longest_ns;
-    }
-    /* S2, pairs with S1: behind the mark, and behind the silence, which may have taken out
-     * the byte that said so: for other threads, too, so it is put back. */
-    if (fipc_load_seqcst(S2, &conn->shut) != 0) {
-        rc = fipc_conn_ring_in(conn);
-        (void)rc;
-        return -EBADF;
-    }
-    if (!fipc_channel_is_empty(&conn->in))
-        return 0;
-    fipc_fetch_add_relaxed(getters, sleeps);
-    rc = fipc_os_poll(conn->read_fd, POLLIN, until_ns);
-    fipc_fetch_add_relaxed(getters, -(uint32_t)sleeps);
-    if (rc < 0)
-        return rc;
-    if (rc & ~POLLIN)
-        /* Nobody can send any more: what is there now is all there is. */
-        return fipc_channel_is_empty(&conn->in) ? -ENODATA : 0;
-    if (rc & POLLIN) {
-        fipc_store_relaxed(&conn->rang, 1);
-        /* A doorbell that rings although it was silenced must not outlast the deadline. */
-        return sleeps || !rang || !fipc_channel_is_empty(&conn->in) ? 0 : -ETIMEDOUT;
-    }
-    if (fipc_os_now_ns() >= deadline_ns)
-        return -ETIMEDOUT;
-    if (!fipc_channel_is_empty(&conn->in))
-        fipc_fetch_add_relaxed(&conn->in.shm->late_wakes, 1);
-    return -EINTR;
-}
-
-/* Waits for the receive turn of `turn`. */
-static int wait_for_turn(struct fipc_conn *conn, uint64_t turn, struct fipc_conn_recv *state,
-                         int64_t deadline_ns) {
-    int rc;
-
-    /* It may have been for the turn's owner, who sleeps for its next fragment. */
-    pass_bell_on(conn, state);
-    rc = fipc_turn_wait(conn, &conn->in.shm->recv_turn, turn, &conn->in.shm->recv_turn_sleepers,
-                        &state->waiting, deadline_ns);
-    if (rc == 1) {
-        state->dead_turn = turn;
-        rc = 0;
-    }
-    return rc;
-}
-
 /* ---- receiving ---- */
 
 static void end_turn(struct fipc_conn *conn, struct fipc_conn_recv *state) {
@@ -463,13 +344,13 @@ int fipc_conn_recv_begin(struct fipc_conn *conn, void *small_buffer, int64_t dea
 
         rc = look_once(conn, small_buffer, state, &turn, lock_deadline_ns);
         if (fipc_likely(rc == 0)) {
-            pass_bell_on(conn, state);
+            fipc_conn_pass_bell_on(conn, state);
             return 0;
         }
         if (rc == -EAGAIN)
-            rc = wait_for_record(conn, seen, state, FIPC_FOREVER, deadline_ns);
+            rc = fipc_conn_wait_for_record(conn, seen, state, FIPC_FOREVER, deadline_ns);
         else if (rc == -EBUSY)
-            rc = wait_for_turn(conn, turn, state, deadline_ns);
+            rc = fipc_conn_wait_for_recv_turn(conn, turn, state, deadline_ns);
         else if (rc == -ESTALE)
             rc = fipc_channel_map(&conn->in);
     }
@@ -497,7 +378,7 @@ static int wait_for_fragment(struct fipc_conn *conn, uint32_t seen, struct fipc_
 
     if (rc < 0)
         return rc;
-    rc = wait_for_record(conn, seen, state, SENDER_SLICE_NS, deadline_ns);
+    rc = fipc_conn_wait_for_record(conn, seen, state, SENDER_SLICE_NS, deadline_ns);
     if (rc == -ENODATA)
         return -EPROTO;
     if (rc == -EINTR || rc == -ETIMEDOUT) {
@@ -595,7 +476,7 @@ int fipc_conn_recv_into(struct fipc_conn *conn, void *buffer, int64_t deadline_n
         rc = recv_step(conn, buffer, lock_deadline_ns, state);
         if (rc == 0 && state->owner == 0) {
             fipc_sleepers_wake(&conn->in.shm->recv_turn_sleepers);
-            pass_bell_on(conn, state);
+            fipc_conn_pass_bell_on(conn, state);
             return 0;
         }
         if (rc == -EAGAIN)
@@ -649,7 +530,7 @@ void fipc_conn_recv_drop(struct fipc_conn *conn, struct fipc_conn_recv *state) {
      * fail, the next receiver gets the message. */
     if (!state->begun && fipc_channel_peek(&conn->in, &at, &header, &payload) == 0 &&
         header.kind == FIPC_RECORD_FIRST) {
-        int rc = take_fragment(conn, &at, &header, fipc_os_now_ns() + DISARM_NS, state);
+        int rc = take_fragment(conn, &at, &header, fipc_os_now_ns() + FIPC_DISARM_NS, state);
 
         (void)rc;
     }
@@ -690,9 +571,9 @@ int fipc_conn_poll(struct fipc_conn *conn, int64_t deadline_ns, struct fipc_conn
             if (rc == 1)
                 return 1;
         } else if (rc == -EAGAIN) {
-            rc = wait_for_record(conn, seen, state, FIPC_FOREVER, deadline_ns);
+            rc = fipc_conn_wait_for_record(conn, seen, state, FIPC_FOREVER, deadline_ns);
         } else if (rc == -EBUSY) {
-            rc = wait_for_turn(conn, turn, state, deadline_ns);
+            rc = fipc_conn_wait_for_recv_turn(conn, turn, state, deadline_ns);
         } else if (rc == -ESTALE) {
             rc = fipc_channel_map(&conn->in);
         }

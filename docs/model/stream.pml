@@ -253,7 +253,7 @@ proctype reader(byte me) {
             :: seen != 0 && seen != me + 1 ->
                get_lock = 0;
 #ifndef BREAK_BELL_KEPT
-               /* pass_bell_on() */
+               /* fipc_conn_pass_bell_on() */
                if
                :: drained && reader_marked && !EMPTY -> atomic { bell++; assert(bell < 8) }
                :: else
@@ -314,7 +314,7 @@ recv_turn_end:
                :: sender_marked -> atomic { sender_marked = false; woken[0] = true; woken[1] = true }
                :: else
                fi;
-               /* pass_bell_on() */
+               /* fipc_conn_pass_bell_on() */
                if
                :: drained && reader_marked && !EMPTY -> atomic { bell++; assert(bell < 8) }
                :: else
@@ -333,7 +333,7 @@ recv_turn_end:
                :: whose != NOBODY && send_turn == 0 && EMPTY ->
                   atomic { whose = NOBODY; in_message[me] = false; recv_turn = 0 }
                :: else ->
-                  /* wait_for_record() */
+                  /* fipc_conn_wait_for_record() */
                   if
                   :: rang ->
                      rang = false;
