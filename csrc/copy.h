@@ -26,8 +26,8 @@
 #define FIPC_COPY_LEARN_BYTES UINT64_C(4097) /* what does not go inline */
 #define FIPC_COPY_PAST_BYTES (UINT64_C(12) << 20)
 
-/* As memcpy(), of a payload into shared memory. What was copied is ordered before whatever the caller stores
- * later. */
+/* As memcpy(), of a payload into shared memory. What was copied is ordered before whatever the
+ * caller stores later. */
 void fipc_copy(void *to, const void *from, uint64_t bytes);
 
 /* Are payloads of that size copied past the caches, because through them it is slower? */

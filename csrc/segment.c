@@ -348,8 +348,8 @@ int fipc_segment_map(struct fipc_segment *segment) {
 bool fipc_segment_was_entered(const struct fipc_segment *segment) {
     uint32_t slot_high;
 
-    /* Where nothing was ever used the question whether the descriptor is ours is left out, 0.4 us: who
-     * goes on maps the segment, and finds out. */
+    /* Where nothing was ever used the question whether the descriptor is ours is left out, 0.4
+     * us: who goes on maps the segment, and finds out. */
     if (segment->fork_token != 0 ||
         (segment->chunk[0] != NULL && fipc_segment_fd_is_ours(segment) < 0) ||
         fipc_os_peek(segment->fd, FIPC_OFF_HEADER + offsetof(struct fipc_header_shm, slot_high),

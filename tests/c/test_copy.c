@@ -108,17 +108,49 @@ static void a_hopeless_trial_is_short(void) {
 
 static void one_slow_copy_changes_no_choice(void) {
     struct fipc_copy_pace pace = {0};
+    uint32_t before;
 
     (void)past_of(&pace, 10, 30);
     while (!fipc_copy_choose(&pace, 1 << 16))
         fipc_copy_note(&pace, false, 1 << 16, 30000);
+    before = pace.ticks[1];
     fipc_copy_note(&pace, true, 1 << 16, UINT64_C(10000000));
+    CHECK(pace.ticks[1] > before && pace.ticks[1] < before / 2 * 3);
     CHECK(past_of(&pace, 10, 30) > COPIES * 9 / 10);
     /* Neither a clock that stands still nor a copy of hours breaks it. */
+    before = pace.ticks[0];
+    fipc_copy_note(&pace, false, 1 << 16, UINT64_C(1) << 44);
+    CHECK(pace.ticks[0] > before);
     fipc_copy_note(&pace, true, 1 << 16, 0);
     fipc_copy_note(&pace, false, 1 << 16, UINT64_MAX);
     (void)past_of(&pace, 10, 30);
     CHECK(past_of(&pace, 10, 30) > COPIES * 9 / 10);
+}
+
+/* How many of the last COPIES of many go past the caches, for 10000 ticks each; through them the first
+ * 30 in a row take `first` ticks each and the rest `then`. */
+static unsigned past_where_the_first_are_slow(struct fipc_copy_pace *pace, uint64_t first,
+                                              uint64_t then) {
+    unsigned in_row = 0, past = 0;
+
+    for (unsigned i = 0; i < 10 * COPIES; i++) {
+        bool way = fipc_copy_choose(pace, 1 << 16);
+
+        in_row = way ? 0 : in_row + 1;
+        past += i >= 9 * COPIES && way;
+        fipc_copy_note(pace, way, 1 << 16, way ? 10000 : in_row <= 30 ? first : then);
+    }
+    return past;
+}
+
+static void the_first_copies_behind_a_change_do_not_count(void) {
+    struct fipc_copy_pace pace = {0};
+
+    /* Of a trial. */
+    CHECK(past_of(&pace, 10, 30) > COPIES * 9 / 10);
+    CHECK(past_where_the_first_are_slow(&pace, 55000, 18000) < COPIES / 10);
+    /* And of what goes on behind one. */
+    CHECK(past_where_the_first_are_slow(&pace, 55000, 11000) < COPIES / 10);
 }
 
 int main(void) {
@@ -129,5 +161,6 @@ int main(void) {
     CHECK_RUN(the_faster_way_is_taken_and_the_other_one_tried);
     CHECK_RUN(a_hopeless_trial_is_short);
     CHECK_RUN(one_slow_copy_changes_no_choice);
+    CHECK_RUN(the_first_copies_behind_a_change_do_not_count);
     return CHECK_END();
 }
