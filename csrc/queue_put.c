@@ -178,26 +178,39 @@ int fipc_queue_prepare(struct fipc_queue *queue, const uint64_t *size_bytes, uin
     return rc;
 }
 
+/* The record of a message in the blocks of *putting, with `rest` inline behind their references, for
+ * which `ref` has room. */
+static struct fipc_put put_of_blocks(struct fipc_queue_putting *putting, const uint64_t *size_bytes,
+                                     const void *rest, uint32_t rest_bytes, uint16_t tag,
+                                     struct fipc_block_ref_shm *ref) {
+    uint32_t count = putting->block_count;
+
+    for (uint32_t i = 0; i < count; i++)
+        ref[i] = (struct fipc_block_ref_shm){putting->block[i].id, count, size_bytes[i]};
+    return (struct fipc_put){
+        .kind = FIPC_RECORD_BLOCK,
+        .tag = tag,
+        .items = 1,
+        .bytes = total_bytes(size_bytes, count) + rest_bytes,
+        .head = ref,
+        .head_bytes = count * (uint32_t)sizeof(ref[0]),
+        .data = rest_bytes != 0 ? rest : ref,
+        .data_bytes = rest_bytes,
+        .blocks = putting->block,
+        .block_count = count,
+    };
+}
+
 int fipc_queue_try_put_block(struct fipc_queue *queue, const void *data, uint64_t size_bytes,
                              uint16_t tag, struct fipc_queue_putting *putting) {
     struct fipc_channel *channel = &queue->channel;
     struct fipc_block *block = &putting->block[0];
     struct fipc_block_ref_shm ref;
-    struct fipc_put put = {
-        .kind = FIPC_RECORD_BLOCK,
-        .tag = tag,
-        .items = 1,
-        .bytes = size_bytes,
-        .head = &ref,
-        .head_bytes = sizeof(ref),
-        .data = &ref,
-        .blocks = block,
-        .block_count = 1,
-    };
+    struct fipc_put put;
     int rc;
 
     if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))) ||
-        channel->max_bytes != UINT64_MAX || fipc_arena_trim_is_due(&queue->segment))
+        channel->max_bytes != UINT64_MAX)
         return -EBUSY;
     rc = fipc_block_try_alloc(&queue->segment, size_bytes, FIPC_BLOCK_KIND_DATA, block);
     if (rc < 0)
@@ -205,10 +218,10 @@ int fipc_queue_try_put_block(struct fipc_queue *queue, const void *data, uint64_
     putting->block_count = 1;
     fipc_copy(block->data, data, size_bytes);
     putting->filled = true;
-    ref = (struct fipc_block_ref_shm){block->id, 1, size_bytes};
     /* A signal handler may have forked in the middle of the copy: the block is the parent's. */
     if (fipc_unlikely(!fipc_token_is_current(fipc_load_acquire(V2, &channel->token))))
         return -EBUSY;
+    put = put_of_blocks(putting, &size_bytes, NULL, 0, tag, &ref);
     rc = fipc_channel_put(channel, &put, 0);
     if (fipc_likely(rc == 0)) {
         putting->block_count = 0; /* the queue's now */
@@ -221,25 +234,13 @@ int fipc_queue_put_prepared(struct fipc_queue *queue, const uint64_t *size_bytes
                             uint32_t rest_bytes, uint16_t tag, int64_t deadline_ns,
                             struct fipc_queue_putting *putting) {
     struct fipc_block_ref_shm ref[FIPC_REFS_MAX];
-    uint32_t count = putting->block_count;
-    struct fipc_put put = {
-        .kind = FIPC_RECORD_BLOCK,
-        .tag = tag,
-        .items = 1,
-        .bytes = total_bytes(size_bytes, count) + rest_bytes,
-        .head = ref,
-        .head_bytes = count * (uint32_t)sizeof(ref[0]),
-        .data = rest_bytes != 0 ? rest : ref,
-        .data_bytes = rest_bytes,
-        .blocks = putting->block,
-        .block_count = count,
-    };
-    int rc = fipc_queue_put_begin(queue, put.bytes, deadline_ns, putting);
+    int rc = fipc_queue_put_begin(queue, total_bytes(size_bytes, putting->block_count) + rest_bytes,
+                                  deadline_ns, putting);
+    struct fipc_put put;
 
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < count; i++)
-        ref[i] = (struct fipc_block_ref_shm){putting->block[i].id, count, size_bytes[i]};
+    put = put_of_blocks(putting, size_bytes, rest, rest_bytes, tag, ref);
     return fipc_queue_put_record(queue, &put, deadline_ns, putting);
 }
 

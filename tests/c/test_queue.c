@@ -5,6 +5,8 @@
 #include "queue.h"
 
 #include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 #include "fixture.h"
 
@@ -344,6 +346,56 @@ static void a_fork_in_the_middle_of_a_put_makes_two_messages_of_it(void) {
 }
 
 /* ---- several blocks ---- */
+
+/* As when a signal handler forks while a message is copied with the GIL held. */
+static uint8_t *faulting;
+static size_t faulting_bytes;
+static pid_t forked;
+
+static void fork_in_the_copy(int number) {
+    (void)number;
+    if (mprotect(faulting, faulting_bytes, PROT_READ) != 0)
+        _exit(1);
+    /* Not fork(): under ThreadSanitizer that allocates memory. */
+    forked = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static void a_fork_in_the_middle_of_a_copy_makes_two_messages_of_it(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    struct fipc_queue_putting putting = {.block_count = 0};
+    struct sigaction action = {.sa_handler = fork_in_the_copy}, before;
+    struct stamp stamp = {1, 1};
+    int rc, status;
+
+    faulting_bytes = 5 * FIPC_PAGE;
+    faulting =
+        mmap(NULL, faulting_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(faulting != MAP_FAILED);
+    fill(faulting, faulting_bytes, stamp);
+    put_stamped(queue, faulting_bytes, stamp);
+    get_stamped(queue, faulting_bytes, stamp);
+    CHECK(sigaction(SIGSEGV, &action, &before) == 0);
+    CHECK(mprotect(faulting, faulting_bytes, PROT_NONE) == 0);
+    rc = fipc_queue_try_put_block(queue, faulting, faulting_bytes, 0, &putting);
+    CHECK(sigaction(SIGSEGV, &before, NULL) == 0);
+    if (forked == 0) {
+        /* The block is the parent's: this process takes another one. */
+        CHECK(rc < 0);
+        CHECK_EQ(fipc_queue_put(queue, faulting, faulting_bytes, 0, in_ms(PATIENCE_MS), &putting),
+                 0);
+        fipc_queue_put_end(queue, &putting);
+        _exit(0);
+    }
+    CHECK(forked > 0 && waitpid(forked, &status, 0) == forked);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_EQ(rc, 0);
+    check_census(queue, 2);
+    get_stamped(queue, faulting_bytes, stamp);
+    get_stamped(queue, faulting_bytes, stamp);
+    check_census(queue, 0);
+    CHECK(munmap(faulting, faulting_bytes) == 0);
+    fipc_queue_close(queue);
+}
 
 static void a_message_in_several_blocks_arrives_whole_and_gives_all_of_them_back(void) {
     static const uint64_t sizes[] = {100, 20000, 3 * MIB};
@@ -966,6 +1018,7 @@ int main(void) {
     CHECK_RUN(with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(what_a_receiver_holds_outlives_further_traffic);
     CHECK_RUN(a_fork_in_the_middle_of_a_put_makes_two_messages_of_it);
+    CHECK_RUN(a_fork_in_the_middle_of_a_copy_makes_two_messages_of_it);
     CHECK_RUN(a_message_in_several_blocks_arrives_whole_and_gives_all_of_them_back);
     CHECK_RUN(one_producer_and_one_consumer_lose_nothing);
     CHECK_RUN(several_producers_and_consumers_keep_each_producers_order);
