@@ -743,6 +743,7 @@ cdef class QueueBase:
         """Do at once what is done after half a second of rest; for tests.  See debug_trim()."""
         self.enter()
         try:
+            self._attach()
             with nogil:
                 fipc_arena_trim_now(&self.queue.segment)
         finally:

@@ -47,6 +47,7 @@ from .queue_operations import (
     QueuePutMany,
     QueuePutManyGrowing,
     QueuePutWaking,
+    QueuePutWarm,
     QueueShutdown,
     QueueShutdownNow,
     QueueShutdownWaking,
@@ -107,6 +108,7 @@ from .view_operations import (
 OPERATIONS: tuple[type[Operation], ...] = (
     QueuePut,
     QueuePutBlock,
+    QueuePutWarm,
     QueuePutLarge,
     QueuePutGrowing,
     QueuePutMany,

@@ -96,6 +96,21 @@ class QueuePutBlock(OnBoundedQueue, PutOperation):
     item = "block"
 
 
+class QueuePutWarm(OnBoundedQueue, PutOperation):
+    """put() of an item for which a block is free that has memory: without giving the GIL up."""
+
+    name = "queue-put-warm"
+    item = "block"
+
+    def prepare(self, laboratory: Laboratory) -> None:
+        self.channel = self.open()
+        self.put(self.item)
+        if self.get() != self.item:
+            raise Violation("the item did not come back while the queue was prepared")
+        for label in self.prefilled:
+            self.put(label)
+
+
 @functools.cache
 def fills_before_growth() -> int:
     """Returns how many fill items a new queue takes before one more makes the ring grow."""

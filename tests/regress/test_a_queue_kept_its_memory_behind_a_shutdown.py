@@ -35,6 +35,9 @@ def test_who_learns_of_the_end_gives_memory_back(immediate: bool, left: int) -> 
         queue.put(bytes(MIB))
     assert memory_bytes(queue) > 4 * MIB
     queue.shutdown(immediate)
+    if immediate and left:
+        # Who gives up what is queued gives its memory back as well.
+        assert memory_bytes(queue) < 2 * MIB
     with pytest.raises(fastipc.ShutDown):
         while True:
             queue.get()
