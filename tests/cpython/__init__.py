@@ -10,7 +10,8 @@ fastipc writes, in the test process and in every child.
     python -m tests.cpython --target multiprocessing    a check of this runner itself
 
 `selection` says which classes run and what is excluded, `rewrite` reads the imports, `suite`
-makes the classes, `worker` runs them in a process of its own, `supervise` starts the workers and
+makes the classes, `mends` takes out faults of the interpreter's own library that make tests hang
+by chance, `worker` runs them in a process of its own, `supervise` starts the workers and
 watches over them, `interpreters` finds Pythons and builds fastipc for them, `report` counts and
 judges, `expected.json` keeps the counts that may only rise.
 """

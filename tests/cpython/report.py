@@ -28,6 +28,7 @@ def show(run: Run) -> str:
         f"(failed {len(failed)}), excluded {len(run.excluded)}, absent {len(absent)} classes, "
         f"skipped by the suite itself {len(skipped)}; {run.seconds:.0f} s"
     ]
+    lines += [f"  mended   in this Python's own library: {fault}" for fault in run.mended]
     lines += [f"  excluded {test_id}: {why}" for test_id, why in run.excluded.items()]
     lines += [f"  skipped  {test_id}: {result.detail}" for test_id, result in skipped.items()]
     lines += [f"  absent   {name}: {why}" for name, why in absent.items()]

@@ -65,6 +65,8 @@ class Run:
     results: dict[str, Result] = field(default_factory=dict)
     # What went wrong outside any test, such as a worker that hangs at its exit.
     trouble: list[str] = field(default_factory=list)
+    # Faults of the standard library that `mends` took out of the processes that ran the tests.
+    mended: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def ran(self, module: str) -> list[str]:
@@ -124,7 +126,7 @@ def _plan(job: Job, folder: Path) -> Run:
     tests = {test.pop("id"): test for test in content["tests"]}
     reasons = selection.excluded_under(job.method)
     excluded = {key: reasons[test["key"]] for key, test in tests.items() if test["key"] in reasons}
-    return Run(job, content["python"], tests, excluded)
+    return Run(job, content["python"], tests, excluded, mended=content["mended"])
 
 
 def _environment(job: Job, folder: Path | str) -> dict[str, str]:

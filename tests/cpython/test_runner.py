@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import os
+import signal
+import subprocess
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cpython import interpreters, report, rewrite, selection
-from tests.cpython.supervise import Job, Result, Run, run
+from tests.cpython import interpreters, mends, report, rewrite, selection
+from tests.cpython.supervise import ROOT, Job, Result, Run, run
 
 # Stands in for multiprocessing, except that closing a SimpleQueue does something else.
 STANDIN = """
@@ -168,3 +172,75 @@ def test_kept_counts_only_rise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert raised["3.11"]["python"] == "3.11.9"
     assert raised["3.11"]["spawn"][selection.EXECUTOR] == 99
     assert raised["3.13"]["spawn"][selection.EXECUTOR] == 8
+
+
+# An executor whose feeder reports an error while the manager is already joining it.
+LATE_FEEDER = """
+import concurrent.futures.process as process, faulthandler, pickle, threading
+from tests.cpython import mends
+
+class LateLock:
+    def __init__(self, lock):
+        self.lock = lock
+    def __enter__(self):
+        reports.set()
+        joins.wait()
+        self.lock.__enter__()
+    def __exit__(self, *exception):
+        return self.lock.__exit__(*exception)
+
+class NotPicklable:
+    def __reduce__(self):
+        raise pickle.PicklingError
+
+def make_queue(self, *args, shutdown_lock, **options):
+    inner_make_queue(self, *args, shutdown_lock=LateLock(shutdown_lock), **options)
+
+def join_thread(self):
+    joins.set()
+    inner_join_thread(self)
+
+if __name__ == "__main__":
+    faulthandler.dump_traceback_later(30, exit=True)
+    reports, joins = threading.Event(), threading.Event()
+    queue = process._SafeQueue
+    inner_make_queue, queue.__init__ = queue.__init__, make_queue
+    inner_join_thread, queue.join_thread = queue.join_thread, join_thread
+    print(mends.apply())
+    with process.ProcessPoolExecutor(2) as executor:
+        executor.submit(id, 42).result()
+        future = executor.submit(id, NotPicklable())
+        reports.wait()
+        executor.shutdown(wait=False)
+        assert isinstance(future.exception(), pickle.PicklingError)
+"""
+
+
+def test_the_standard_executors_own_deadlock_is_mended(tmp_path: Path) -> None:
+    """Without mends.apply() this hangs, on the standard library alone."""
+    affected = [one for one in interpreters.find_all() if one.version in ("3.12.1", "3.13.0")]
+    if not affected:
+        pytest.skip("no Python with the fault is here")
+    script = tmp_path / "late_feeder.py"
+    script.write_text(LATE_FEEDER, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for python in affected:
+        output = (tmp_path / python.version).open("w+", encoding="utf-8")
+        process = subprocess.Popen(
+            [python.base, str(script)],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(60)
+            output.seek(0)
+            said = output.read()
+            assert (process.returncode, said) == (0, f"{[mends.FEEDER_DEADLOCK]}\n")
+        finally:
+            # Where the executor hung, its workers wait for ever.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            output.close()

@@ -16,10 +16,11 @@ import traceback
 import unittest
 from typing import TextIO
 
-from tests.cpython import rewrite
+from tests.cpython import mends, rewrite
 from tests.cpython.protocol import DUMP_SIGNAL
 
 rewrite.install()
+_MENDED = mends.apply()
 faulthandler.enable()
 faulthandler.register(DUMP_SIGNAL, all_threads=True)
 
@@ -93,7 +94,8 @@ def _list(path: str) -> None:
     chosen = suite.find_tests()
     tests = [{"id": t.id, "key": t.key, "base": t.base, "module": t.module} for t in chosen]
     with open(path, "w", encoding="utf-8") as file:
-        json.dump({"python": platform.python_version(), "tests": tests}, file)
+        content = {"python": platform.python_version(), "mended": _MENDED, "tests": tests}
+        json.dump(content, file)
 
 
 def _check_children_use_target() -> None:
