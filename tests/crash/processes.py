@@ -25,6 +25,7 @@ _TOOL_FRAME = re.compile(
     r'  File ".*(crash/(harness|processes|__main__)\.py|<frozen runpy>)", line \d+ in '
 )
 _PR_SET_PDEATHSIG = 1
+_LONGEST_POLL = 3600.0  # poll() takes its timeout as an int of milliseconds, 24 days at most
 _libc = ctypes.CDLL(None)
 
 
@@ -120,7 +121,7 @@ class Child:
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
-            ready = poll.poll(max(left, 0) * 1000)
+            ready = poll.poll(min(max(left, 0), _LONGEST_POLL) * 1000)
             if ready:
                 if fd not in dict(ready) and fd != self._pidfd:
                     # Dead without a report; siblings may hold the pipe's other end.

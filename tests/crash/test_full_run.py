@@ -12,6 +12,7 @@ import pytest
 
 from . import command
 from .harness import ENOUGH, INSIDE, Tally, _judge_tally
+from .processes import Child
 from .proofs import ProofAdd
 
 
@@ -80,3 +81,13 @@ def test_a_loss_that_is_never_counted_is_an_error() -> None:
         tally.lost = lost
         _judge_tally(tally, Losing, None)
         assert bool(tally.failures) is fails
+
+
+def test_a_worker_may_take_longer_than_poll_can_wait() -> None:
+    """Some 39,000 points were given more milliseconds than fit in an int."""
+    child = Child("the worker", lambda _: "done")
+    try:
+        assert child.report(timeout=39_000 * 80.0) == "done"
+        child.expect_success(timeout=10)
+    finally:
+        child.close()
