@@ -172,6 +172,15 @@ void fipc_copy_note(struct fipc_copy_pace *pace, bool past, uint64_t bytes, uint
     fipc_store_relaxed(&pace->left, left);
 }
 
+void fipc_copy_keep(bool past) {
+    for (uint32_t i = 0; i < CLASS_COUNT; i++) {
+        fipc_store_relaxed(&paces[i].chosen, past);
+        fipc_store_relaxed(&paces[i].chosen_ticks, UINT32_MAX); /* it never gets worse */
+        fipc_store_relaxed(&paces[i].tries, 0);
+        rest(&paces[i], REST_MOST_TRIALS, UINT64_C(1) << (LEAST_CLASS + i));
+    }
+}
+
 struct fipc_copy_pace *fipc_copy_pace_of(uint64_t bytes) {
     if (bytes < FIPC_COPY_LEARN_BYTES || bytes >= FIPC_COPY_PAST_BYTES)
         return NULL;

@@ -17,6 +17,7 @@ cdef extern from "copy.h" nogil:
         FIPC_COPY_LEARN_BYTES
     void fipc_copy(void *to, const void *from_, uint64_t bytes)
     void fipc_copy_out(void *to, const void *from_, uint64_t bytes, uint64_t whole_bytes)
+    void fipc_copy_keep(bint past)
 
 cdef extern from "_codec.h" nogil:
     enum:

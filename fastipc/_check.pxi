@@ -52,3 +52,11 @@ def debug_check(handle):
 def debug_trim(queue):
     """Give back what a queue at rest gives back: memory of free blocks, and groups; for tests."""
     queue._trim()
+
+
+def debug_keep_copies(*, past):
+    """Let this process copy large payloads in one way, past the caches or not; for tests.
+
+    Which way is faster is found out by time otherwise, so no two runs would be the same.
+    """
+    fipc_copy_keep(past)

@@ -97,6 +97,21 @@ static void the_faster_way_is_taken_and_the_other_one_tried(void) {
     CHECK(past > COPIES * 9 / 10);
 }
 
+static void a_way_that_is_kept_is_taken_and_not_tried_against_the_other(void) {
+    for (unsigned past = 0; past < 2; past++) {
+        fipc_copy_keep(past != 0);
+        for (uint64_t bytes = FIPC_COPY_LEARN_BYTES; bytes < FIPC_COPY_PAST_BYTES; bytes *= 2) {
+            struct fipc_copy_pace *pace = fipc_copy_pace_of(bytes);
+
+            CHECK(fipc_copy_is_past(bytes) == (past != 0));
+            for (unsigned i = 0; i < 1000; i++) {
+                CHECK(fipc_copy_choose(pace, bytes) == (past != 0));
+                fipc_copy_note(pace, past != 0, bytes, 1000);
+            }
+        }
+    }
+}
+
 static void a_hopeless_trial_is_short(void) {
     struct fipc_copy_pace pace = {0};
     unsigned cached;
@@ -159,6 +174,7 @@ int main(void) {
     CHECK_RUN(a_part_is_copied_exactly_whatever_its_whole);
     CHECK_RUN(a_payload_is_exact_in_trials_and_between_them);
     CHECK_RUN(the_faster_way_is_taken_and_the_other_one_tried);
+    CHECK_RUN(a_way_that_is_kept_is_taken_and_not_tried_against_the_other);
     CHECK_RUN(a_hopeless_trial_is_short);
     CHECK_RUN(one_slow_copy_changes_no_choice);
     CHECK_RUN(the_first_copies_behind_a_change_do_not_count);

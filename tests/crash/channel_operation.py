@@ -68,7 +68,12 @@ class ChannelOperation(Operation):
     """Blocks may be queued, which the survivor then looks at before anything is got."""
     may_lose: ClassVar[int] = 0
     """So many messages, at most, may stats() count as lost."""
+    copies_past: ClassVar[bool] = False
+    """Large payloads are copied past the caches."""
     channel: Any
+
+    def settle(self) -> None:
+        _core.debug_keep_copies(past=self.copies_past)
 
     def module_path(self) -> str:
         return str(_core.__file__)

@@ -142,6 +142,7 @@ class Laboratory:
         reports = reports or Reports()
         flush_before_fork()
         with contextlib.ExitStack() as stack:
+            operation.settle()
             operation.prepare(self)
             stack.callback(operation.close)
             survivor = self._fork(stack, "the survivor", lambda link: _survive(operation, link))

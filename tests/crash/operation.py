@@ -88,6 +88,9 @@ class Operation(ABC):
     def module_path(self) -> str:
         """Returns the file whose instructions count."""
 
+    def settle(self) -> None:  # noqa: B027 - most operations choose nothing by time
+        """Parent, before prepare(): what is else chosen by time is the same in every run."""
+
     @abstractmethod
     def prepare(self, laboratory: Laboratory) -> None:
         """Parent: makes the object and the state before."""

@@ -46,6 +46,7 @@ from .queue_operations import (
     QueuePutLarge,
     QueuePutMany,
     QueuePutManyGrowing,
+    QueuePutPast,
     QueuePutWaking,
     QueuePutWarm,
     QueueShutdown,
@@ -108,6 +109,7 @@ from .view_operations import (
 OPERATIONS: tuple[type[Operation], ...] = (
     QueuePut,
     QueuePutBlock,
+    QueuePutPast,
     QueuePutWarm,
     QueuePutLarge,
     QueuePutGrowing,

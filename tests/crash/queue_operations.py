@@ -96,6 +96,13 @@ class QueuePutBlock(OnBoundedQueue, PutOperation):
     item = "block"
 
 
+class QueuePutPast(QueuePutBlock):
+    """put() of an item that is copied past the caches."""
+
+    name = "queue-put-past"
+    copies_past = True
+
+
 class QueuePutWarm(OnBoundedQueue, PutOperation):
     """put() of an item for which a block is free that has memory: without giving the GIL up."""
 
