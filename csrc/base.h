@@ -57,6 +57,9 @@ FIPC_ALWAYS_INLINE uint32_t fipc_log2_ceil(uint64_t value) {
 #ifndef FASTIPC_BREAK_TOKEN_FIRST
 #define FASTIPC_BREAK_TOKEN_FIRST 0
 #endif
+#ifndef FASTIPC_BREAK_NO_LOSS
+#define FASTIPC_BREAK_NO_LOSS 0
+#endif
 /* And those that prove the fuzzers (tests/fuzz): each leaves one check out. */
 #ifndef FASTIPC_BREAK_RECORD_LENGTH
 #define FASTIPC_BREAK_RECORD_LENGTH 0

@@ -54,6 +54,8 @@ static int sweep_slot(struct fipc_segment *segment, uint32_t slot) {
  * nothing, and its pid would be that of one who may live on. */
 static void start_counting(struct fipc_slot_shm *shm, bool inherited) {
     for (int i = 0; i < 2; i++) {
+        if (FASTIPC_BREAK_NO_LOSS)
+            fipc_store_relaxed(&shm->given[i], fipc_load_relaxed(&shm->taken[i]));
         fipc_store_relaxed(&shm->taken[i], fipc_load_relaxed(&shm->given[i]));
         fipc_store_relaxed(&shm->getters[i], 0);
         fipc_store_relaxed(&shm->putters[i], 0);

@@ -15,7 +15,8 @@ static void look_at_slots(const struct fipc_segment *segment, uint32_t index,
         const struct fipc_slot_shm *slot = &segment->slots[i];
         bool lives = fipc_load_acquire(E2, &slot->state) == FIPC_SLOT_USED;
 
-        *known += fipc_load_relaxed(lives ? &slot->taken[index] : &slot->given[index]);
+        *known += fipc_load_relaxed(lives || FASTIPC_BREAK_NO_LOSS ? &slot->taken[index]
+                                                                   : &slot->given[index]);
         if (!lives)
             continue;
         stats->getters += fipc_load_relaxed(&slot->getters[index]);

@@ -36,9 +36,9 @@ from .results import Results, fingerprint
 from .stepper import UnsupportedError, evenly_spaced
 
 _COLUMNS = (
-    ("operation", 36), ("part", 8), ("inside", 8), ("libc", 8), ("points", 8), ("kills", 8),
-    ("syscall", 9), ("asleep", 8), ("before", 8), ("after", 8), ("lost", 7), ("missed", 8),
-    ("failures", 10), ("s", 9),
+    ("operation", 36), ("part", 8), ("inside", 8), ("libc", 8), ("left out", 9), ("points", 8),
+    ("kills", 8), ("syscall", 9), ("asleep", 8), ("before", 8), ("after", 8), ("lost", 7),
+    ("missed", 8), ("failures", 10), ("s", 9),
 )  # fmt: skip
 
 
@@ -96,8 +96,8 @@ def _print_header() -> None:
 
 def _print_row(tally: Tally) -> None:
     values = (
-        tally.name, tally.part or "sample", tally.total, tally.libc, tally.points, tally.kills,
-        tally.behind_system_calls, tally.asleep, tally.before, tally.after, tally.lost,
+        tally.name, tally.part or "sample", tally.total, tally.libc, tally.left_out, tally.points,
+        tally.kills, tally.behind_system_calls, tally.asleep, tally.before, tally.after, tally.lost,
         tally.missed, len(tally.failures), f"{tally.seconds:.1f}",
     )  # fmt: skip
     print(

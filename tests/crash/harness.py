@@ -38,6 +38,8 @@ _ASLEEP_KILLS = 4  # in a sample
 _ASLEEP_KILLS_OF_ALL = 30
 _SYSTEM_CALL_KILLS = 10  # in a sample, of those right behind a system call
 ENOUGH = 100  # kills of an operation; fewer show too little
+# Of all points of a part; a few are behind a branch that the clock or another process decides.
+MOST_MISSED = 0.01
 INSIDE, LIBC = "inside", "libc"
 
 
@@ -57,6 +59,7 @@ class Tally:
     part: str = ""  # of the points, when it is not a sample
     total: int = 0  # instructions inside, over all variants
     libc: int = 0  # instructions of libc called from there
+    left_out: int = 0  # instructions of both that are killed in other operations
     points: int = 0  # chosen
     kills: int = 0
     behind_system_calls: int = 0  # of the kills, right behind one
@@ -263,6 +266,7 @@ class Plan:
     variants: list[Callable[[], Operation]]
     recordings: list[list[Point]]  # of each variant, every instruction inside and of libc
     targets: list[Target]
+    left_out: int = 0  # instructions that the recordings do not have
 
 
 def plan(
@@ -278,11 +282,13 @@ def plan(
     variants = list(operation.variants(laboratory))
     laboratory.with_libc = True
     recordings = []
+    left_out = 0
     for make in variants:
         state, points = _record_again(laboratory, make)
         if operation.changes_state and state != AFTER:
             raise Violation(f"the operation ended, yet the state is the one {state}")
         recordings.append(_leave_out(operation, points))
+        left_out += len(points) - len(recordings[-1])
     total = sum(not point.callee_address for points in recordings for point in points)
     if total < operation.minimum:
         raise Violation(f"only {total} instructions inside, {operation.minimum} needed")
@@ -293,7 +299,7 @@ def plan(
         if operation.falls_asleep and INSIDE in parts:
             count = _ASLEEP_KILLS_OF_ALL if each is None else min(each, _ASLEEP_KILLS)
             targets += [Target(index, AsleepPoint(i, 150 * i)) for i in range(count)]
-    return Plan(variants, recordings, targets)
+    return Plan(variants, recordings, targets, left_out)
 
 
 def _leave_out(operation: type[Operation], points: list[Point]) -> list[Point]:
@@ -460,6 +466,7 @@ def count_instructions(tally: Tally, planned: Plan) -> None:
     everything = [point for points in planned.recordings for point in points]
     tally.libc = sum(point.callee_address != 0 for point in everything)
     tally.total = len(everything) - tally.libc
+    tally.left_out = planned.left_out
     tally.points = len(planned.targets)
 
 
@@ -468,14 +475,25 @@ def _judge_tally(tally: Tally, operation: type[Operation], wanted: int | None) -
     if tally.failures:
         return
     has_inside = tally.part in ("", INSIDE, f"{INSIDE}+{LIBC}")
+    if tally.points and not tally.kills:
+        tally.failures.append(f"none of {tally.points} points was met again")
+    if has_inside:
+        _judge_inside(tally, operation, wanted)
+    if wanted is None and tally.missed > max(MOST_MISSED * tally.points, 1):
+        tally.failures.append(f"{tally.missed} of {tally.points} points were never met again")
+
+
+def _judge_inside(tally: Tally, operation: type[Operation], wanted: int | None) -> None:
     needed = min(ENOUGH, operation.minimum)
     if wanted is not None:
         needed = min(needed, wanted)
-    if has_inside and tally.kills < needed:
+    if tally.kills < needed:
         tally.failures.append(f"only {tally.kills} kills, {needed} needed")
-    if has_inside and operation.changes_state and not (tally.before and tally.after):
+    if operation.falls_asleep and not tally.asleep:
+        tally.failures.append("it was never killed while it slept")
+    if operation.changes_state and not (tally.before and tally.after):
         tally.failures.append(
             "all kills left the same state: the points miss the moment at which it changes"
         )
-    if has_inside and operation.loses and tally.after >= ENOUGH // 10 and not tally.lost:
+    if operation.loses and tally.after >= ENOUGH // 10 and not tally.lost:
         tally.failures.append("what died with the victim was never counted in stats().lost")

@@ -23,6 +23,7 @@ def row_of(tally: Tally) -> dict[str, Any]:
         "part": tally.part or "sample",
         "instructions inside": tally.total,
         "instructions of libc": tally.libc,
+        "of both left out here": tally.left_out,
         "points": tally.points,
         "kills": tally.kills,
         "of them right behind a system call": tally.behind_system_calls,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from . import command
-from .harness import ENOUGH, INSIDE, Tally, _judge_tally
+from .harness import ENOUGH, INSIDE, LIBC, Tally, _judge_tally
 from .processes import Child
 from .proofs import ProofAdd
 
@@ -70,6 +70,37 @@ def test_too_few_kills_are_an_error(kills: int, wanted: int | None, fails: bool)
     tally = Tally("long", INSIDE, total=500, points=500, kills=kills, before=kills - 1, after=1)
     _judge_tally(tally, Long, wanted)
     assert bool(tally.failures) is fails
+
+
+@pytest.mark.parametrize(("missed", "wanted", "fails"), [
+    (10, None, False), (11, None, True), (11, 1000, False),
+])  # fmt: skip
+@pytest.mark.parametrize("part", [INSIDE, LIBC])
+def test_too_many_points_that_are_never_met_again_are_an_error(
+    part: str, missed: int, wanted: int | None, fails: bool
+) -> None:
+    tally = Tally("long", part, points=1000, kills=1000 - missed, before=980, after=9)
+    tally.missed = missed
+    _judge_tally(tally, Long, wanted)
+    assert bool(tally.failures) is fails
+
+
+def test_a_part_without_any_kill_is_an_error() -> None:
+    for kills, fails in ((0, True), (3, False)):
+        tally = Tally("long", LIBC, libc=3, points=3, kills=kills)
+        _judge_tally(tally, Long, None)
+        assert bool(tally.failures) is fails
+
+
+def test_a_sleeper_that_is_never_killed_asleep_is_an_error() -> None:
+    class Sleeping(Long):
+        falls_asleep = True
+
+    for asleep, fails in ((0, True), (1, False)):
+        tally = Tally("long", INSIDE, kills=ENOUGH, before=ENOUGH // 2, after=ENOUGH // 2)
+        tally.asleep = asleep
+        _judge_tally(tally, Sleeping, None)
+        assert bool(tally.failures) is fails
 
 
 def test_a_loss_that_is_never_counted_is_an_error() -> None:

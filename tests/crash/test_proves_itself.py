@@ -64,19 +64,21 @@ def test_a_build_that_is_broken_on_purpose_is_reported(
 
 
 @pytest.mark.watchdog(420)
-def test_each_of_three_mistakes_in_one_build_is_reported(broken_builds: BrokenBuilds) -> None:
+def test_each_of_four_mistakes_in_one_build_is_reported(broken_builds: BrokenBuilds) -> None:
     """In one build, since a build takes longer than the kills: none is met by what the others'
     operations do.
     """
     root = broken_builds.root(
-        "FASTIPC_BREAK_NO_RECHECK", "FASTIPC_BREAK_NO_REPAIR", "FASTIPC_BREAK_TOKEN_FIRST"
-    )
+        "FASTIPC_BREAK_NO_RECHECK", "FASTIPC_BREAK_NO_REPAIR", "FASTIPC_BREAK_TOKEN_FIRST",
+        "FASTIPC_BREAK_NO_LOSS",
+    )  # fmt: skip
     tallies = command.run(
         "queue-put-waking", "pipe-send-waking", "queue-put-block", "queue-put-armed",
-        "--points", "700", "--stop-after", "1", "--deadline", "6",
+        "queue-get", "--points", "700", "--stop-after", "1", "--deadline", "6",
         timeout=390, root=root,
     )  # fmt: skip
-    waking, sending, block, armed = tallies
-    assert waking["failures"] or sending["failures"], tallies
+    waking, sending, block, armed, getting = tallies
+    assert waking["failures"] and sending["failures"], tallies
     assert any("no record carries it" in failure for failure in block["failures"]), block
     assert any("doorbell is not readable" in failure for failure in armed["failures"]), armed
+    assert any("lost" in failure for failure in getting["failures"]), getting

@@ -49,7 +49,7 @@ TOOLS = (
         "crash",
         "Every instruction",
         "python -m tests.crash --full",
-        "python -m tests.crash --points 20",
+        "python -m tests.crash --points 110",
         needs="tests/crash",
     ),
     Tool(
