@@ -6,6 +6,7 @@ is counted what became of every message.
     messages.py    what travels: sizes, shapes, sender, number and checksum of each
     ledger.py      what a worker was doing, in a file of its own that survives its kill
     workers.py     what a producer and a consumer do until they are killed
+    memory.py      the memory of a segment, and what of it is kept on purpose
     kinds.py       one manner of speaking for the queues and pipes of a library
     scenarios.py   the table of what is stormed
     deaths.py      how workers are ended, and what their exit codes may then be

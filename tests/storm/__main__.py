@@ -29,7 +29,8 @@ COLUMNS = (
     "messages put", "received",
     "left for the supervisor", "missing", "counted as lost", "given up by a shutdown",
     "returned to a victim",
-    "locks taken over", "late wakes", "bytes at rest", "failures",
+    "locks taken over", "late wakes", "bytes before", "bytes at rest", "of these kept on purpose",
+    "failures",
 )  # fmt: skip
 
 
@@ -119,7 +120,8 @@ def print_row(row: dict[str, Any]) -> None:
         f"{row['scenario']:<24}{row['seconds']:>8}{row['rounds']:>7}{row['lives']:>7}"
         f"{row['killed']:>8}{row['killed holding a lock']:>8}{row['messages put']:>10}"
         f"{row['missing']:>9}"
-        f"{row['counted as lost']:>7}{row['locks taken over']:>11}{row['bytes at rest']:>10}"
+        f"{row['counted as lost']:>7}{row['locks taken over']:>11}{row['bytes before']:>10}"
+        f"{row['bytes at rest']:>10}{row['of these kept on purpose']:>10}"
         f"{row['failures']:>10}",
         flush=True,
     )
@@ -142,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {seed}, {share:.1f} s of storm a scenario", flush=True)
     print(
         f"{'scenario':<24}{'s':>8}{'rounds':>7}{'lives':>7}{'killed':>8}{'locked':>8}{'put':>10}{'missing':>9}"
-        f"{'lost':>7}{'taken over':>11}{'at rest':>10}{'failures':>10}",
+        f"{'lost':>7}{'taken over':>11}{'before':>10}{'at rest':>10}{'kept':>10}"
+        f"{'failures':>10}",
         flush=True,
     )
     rows, failures = [], []

@@ -46,8 +46,8 @@ class Channel:
     loses_at_once = True
     # How many slots of a segment this process has, at most.
     slots = 1
-    # Memory at rest of each way in which large messages went, beside what any channel may keep.
-    stream_bytes = 0
+    # The largest ring that a way is left with: a queue's behind a backlog.
+    most_in_ring = messages.MIB
     # Its storm ends by a shutdown, an immediate one or not; None: by other means.
     shuts_at_once: bool | None = None
     # What put() and get() raise behind that.
@@ -221,7 +221,7 @@ class PipeChannel(Channel):
     slots = 2  # each end that was used has one
     # Of a message in fragments, when its last one comes and there is nobody who has the others.
     loses_at_once = False
-    stream_bytes = 2 * messages.MIB
+    most_in_ring = 2 * messages.MIB  # once large messages went through it
 
     def __init__(self, reader: Any, writer: Any, counts: bool, number: int | None = None) -> None:
         """number: of the ways of a pipe that has two."""
@@ -347,11 +347,6 @@ def holders(descriptor: int) -> set[int]:
             words = os.pread(descriptor, _SLOT.size, _SLOTS_OFFSET + slot * _SLOT.size)
             pids.add(_SLOT.unpack(words)[6])
     return pids
-
-
-def memory_bytes(descriptor: int) -> int:
-    """Return how much memory a segment occupies."""
-    return os.fstat(descriptor).st_blocks * 512
 
 
 def is_ours(context: Any) -> bool:

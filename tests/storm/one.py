@@ -72,6 +72,10 @@ def _row(
     name: str, seconds: float, rounds: list[supervisor.Round], failures: list[str]
 ) -> dict[str, Any]:
     figures = [one.figures for one in rounds]
+    # Of the round behind which there was most in comparison.
+    grown = max(
+        rounds, key=lambda one: one.after.total - one.before.total, default=supervisor.Round()
+    )
     return {
         "scenario": name,
         "seconds": round(seconds, 1),
@@ -90,6 +94,8 @@ def _row(
         "returned to a victim": sum(one.unnoted for one in rounds),
         "locks taken over": sum(one.recoveries for one in rounds),
         "late wakes": sum(one.late_wakes for one in rounds),
-        "bytes at rest": max((one.resting_bytes for one in rounds), default=0),
+        "bytes before": grown.before.total,
+        "bytes at rest": grown.after.total,
+        "of these kept on purpose": grown.after.kept,
         "failures": len(failures),
     }

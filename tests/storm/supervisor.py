@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from . import deaths, kinds, messages, verdict
+from . import deaths, kinds, memory, messages, verdict
 from .crew import Crew
 from .scenarios import Scenario
 from .way import StormError, Way
 from .workers import SUPERVISOR
 
-# What docs/design.md promises of a queue at rest: less than 2 MiB of memory.
-RESTING_BYTES = 2 * messages.MIB
+# What is passed through each way before the storm, for the level of memory to be that of one that
+# was used. Few, for the storm to meet a ring that still has to grow. A pipe's ring holds each.
+USED_WITH_BYTES = (0, 100, 4096, 50_000)
 REST_PATIENCE_S = 15.0
 CAPACITY_BYTES = 700_000
 # How long, at most, the storm goes on while a queue is shut down, and as long behind that.
@@ -33,6 +34,8 @@ END_CALLS = (
     ("put_many", ([1, 2],)), ("get", ()), ("get", (False,)), ("get", (True, 0.01)),
     ("get_many", (2,)),
 )  # fmt: skip
+
+NOTHING = memory.Level(0, 0, 0, 0)
 
 
 @dataclass
@@ -47,7 +50,8 @@ class Round:
     aimed: int = 0
     recoveries: int = 0
     late_wakes: int = 0
-    resting_bytes: int = 0
+    before: memory.Level = NOTHING
+    after: memory.Level = NOTHING
     failures: list[str] = field(default_factory=list)
 
 
@@ -86,6 +90,7 @@ class Supervisor:
         began = time.monotonic()
         try:
             self._arm()
+            self._use()
             capacity = self._capacity()
             for way in self._ways:
                 way.close_book("the supervisor, before")
@@ -386,27 +391,49 @@ class Supervisor:
             if not poll.poll(0):
                 raise StormError("the queue was shut down, and its descriptor is not readable")
 
+    def _use(self) -> None:
+        """Pass something through, and note the level of memory that it comes to rest at."""
+        if not self._is_ours:
+            return
+        for size in USED_WITH_BYTES:
+            for way in self._ways:
+                way.pass_one(bytes(size), self._deadline)
+        self._round.before = self._level()
+        self._round.before, told = self._come_to_rest()
+        if told:
+            raise StormError(f"before the storm, {', '.join(told)}")
+
     def _look_at_rest(self) -> None:
-        """No memory is left in hand, and what is kept warm is given back when traffic rests."""
+        """No memory is left in hand, and its level is what it was before the storm."""
         if not self._is_ours:
             return
         census = self._channel.check()
         if census["owned"] or census["queued"] or census["queued_records"]:
             self._round.failures.append(f"blocks are left: {census}")
-        descriptor = self._channel.descriptor()
-        limit = RESTING_BYTES + len(self._ways) * self._channel.stream_bytes
-        began = time.monotonic()
+        self._round.after, told = self._come_to_rest()
+        if told:
+            self._round.failures.append(
+                f"{', '.join(told)}; before the storm {self._round.before}, at rest "
+                f"{self._round.after}: {census}"
+            )
+
+    def _come_to_rest(self) -> tuple[memory.Level, list[str]]:
+        """Wait until what is kept warm is given back, as it is when traffic rests, and all else
+        is; return the level of memory then, and what of it is too much.
+        """
+        most_in_rings = sum(way.channel.most_in_ring for way in self._ways)
+        ends = time.monotonic() + REST_PATIENCE_S
         while True:
-            self._round.resting_bytes = kinds.memory_bytes(descriptor)
-            if self._round.resting_bytes <= limit:
-                return
-            if time.monotonic() - began > REST_PATIENCE_S:
-                break
+            level = self._level()
+            told = memory.too_much(level, self._round.before, most_in_rings)
+            if not told or time.monotonic() > ends:
+                return level, told
             for way in self._ways:
                 way.stay_empty(0.2)
-        self._round.failures.append(
-            f"{self._round.resting_bytes} bytes of memory are left at rest: {census}"
-        )
+
+    def _level(self) -> memory.Level:
+        groups = self._channel.check()["group_numbers"]
+        return memory.level_of(self._channel.descriptor(), groups)
 
 
 def storm(

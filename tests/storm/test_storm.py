@@ -15,7 +15,7 @@ import pytest
 from tests.broken import BrokenBuilds
 
 from . import messages
-from .__main__ import main
+from .__main__ import COLUMNS, main
 from .kinds import KINDS
 from .scenarios import SCENARIOS
 
@@ -82,6 +82,8 @@ def test_a_short_storm_costs_what_the_killed_had_in_hand(scenario: str, tmp_path
     assert row["scenario"] == scenario
     assert row["killed"] > 0
     assert row["messages put"] > 0
+    assert list(row) == list(COLUMNS)
+    assert row["bytes at rest"] - row["of these kept on purpose"] <= row["bytes before"]
     assert row["messages put"] == (
         row["received"] + row["left for the supervisor"] + row["missing"]
     )

@@ -48,6 +48,15 @@ class Way:
         self.put += done
         return done
 
+    def pass_one(self, payload: bytes, patience: float) -> None:
+        """Put a message with this payload and take it out, where nobody else puts or gets."""
+        self.put_within(self.make_of(payload), 0)
+        taken = self.channel.get_within(patience)
+        self.got += messages.identify_all(taken)
+        if len(taken) != 1:
+            raise StormError(f"{len(taken)} messages came, and one was put")
+        messages.check(*taken)
+
     def drain(self, patience: float, counts: bool) -> None:
         """Take out all that is left, until twice nothing came, or the library says that nothing
         more comes; once it was shut down it has to.
