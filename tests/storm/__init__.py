@@ -14,5 +14,6 @@ is counted what became of every message.
     supervisor.py  one round: the storm, the calm behind it, and what is looked at then
     way.py         what the supervisor knows of one way of a queue or pipe
     verdict.py     the promise, as arithmetic on ledgers: what came how often, in which order
+    happened.py    what must have happened in a storm, for its silence to mean anything
     one.py         rounds of one scenario, behind which nothing may be left
 """

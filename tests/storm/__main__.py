@@ -1,7 +1,9 @@
 """`python -m tests.storm`: kills producers and consumers at random for minutes and counts what
 became of every message.
 
-Exit code 0: the promise held. 1: it did not, or somebody hung.
+Exit code 0: the promise held. 1: it did not, or somebody hung, or too little has happened for that
+to mean anything: nobody was killed, or in 300 seconds or more one kind of death or one of the sizes
+did not occur.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import deaths, happened
 from .scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,13 +28,25 @@ ROOT = Path(__file__).resolve().parents[2]
 GRACE_S = 90.0
 
 COLUMNS = (
-    "scenario", "seconds", "rounds", "lives", "killed", "killed holding a lock",
-    "messages put", "received",
+    "scenario", "seconds", "rounds", "lives", "killed", *happened.COLUMN_OF.values(),
+    happened.LARGEST, happened.EMPTY, "killed holding a lock", "messages put", "received",
     "left for the supervisor", "missing", "counted as lost", "given up by a shutdown",
     "returned to a victim",
     "locks taken over", "late wakes", "bytes before", "bytes at rest", "of these kept on purpose",
     "failures",
 )  # fmt: skip
+
+# Those that are printed, with what stands above them: as wide as what is to be seen below.
+PRINTED = {
+    "seconds": "     s", "rounds": "rounds", "lives": " lives", "killed": "killed",
+    happened.COLUMN_OF[deaths.KILL]: "  KILL", happened.COLUMN_OF[deaths.TERM]: "TERM",
+    happened.COLUMN_OF[deaths.EXIT]: "_exit", happened.COLUMN_OF[deaths.IN_PUT]: "in put",
+    happened.COLUMN_OF[deaths.ALL]: "at end", happened.COLUMN_OF[deaths.STOP]: " STOP",
+    "killed holding a lock": "locked", happened.LARGEST: "largest MiB",
+    happened.EMPTY: "    of 0 B", "messages put": "       put", "missing": "missing",
+    "counted as lost": "   lost", "locks taken over": "taken over", "bytes before": "  before",
+    "bytes at rest": " at rest", "of these kept on purpose": "    kept", "failures": "failures",
+}  # fmt: skip
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -116,15 +131,9 @@ def storm_apart(options: argparse.Namespace, name: str, seconds: float, seed: st
 
 
 def print_row(row: dict[str, Any]) -> None:
-    print(
-        f"{row['scenario']:<24}{row['seconds']:>8}{row['rounds']:>7}{row['lives']:>7}"
-        f"{row['killed']:>8}{row['killed holding a lock']:>8}{row['messages put']:>10}"
-        f"{row['missing']:>9}"
-        f"{row['counted as lost']:>7}{row['locks taken over']:>11}{row['bytes before']:>10}"
-        f"{row['bytes at rest']:>10}{row['of these kept on purpose']:>10}"
-        f"{row['failures']:>10}",
-        flush=True,
-    )
+    cells = [f"{row['scenario']:<24}"]
+    cells += [f"{row[name]:>{len(head) + 2}}" for name, head in PRINTED.items()]
+    print("".join(cells), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,12 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     share = options.seconds / len(names) * options.jobs
     began = time.monotonic()
     print(f"seed {seed}, {share:.1f} s of storm a scenario", flush=True)
-    print(
-        f"{'scenario':<24}{'s':>8}{'rounds':>7}{'lives':>7}{'killed':>8}{'locked':>8}{'put':>10}{'missing':>9}"
-        f"{'lost':>7}{'taken over':>11}{'before':>10}{'at rest':>10}{'kept':>10}"
-        f"{'failures':>10}",
-        flush=True,
-    )
+    print(f"{'scenario':<24}" + "".join(f"  {head}" for head in PRINTED.values()), flush=True)
     rows, failures = [], []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for found in pool.map(lambda name: storm_apart(options, name, share, seed), names):
@@ -156,6 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for failure in found["failures"]:
                 failures.append(f"{found['row']['scenario']}: {failure}")
                 print("    " + failure.replace("\n", "\n        "), flush=True)
+    for failure in happened.missing_from(rows, options.seconds):
+        failures.append(failure)
+        print("    " + failure, flush=True)
     seconds = round(time.monotonic() - began, 1)
     killed = sum(row["killed"] for row in rows)
     put = sum(row["messages put"] for row in rows)

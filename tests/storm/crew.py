@@ -128,7 +128,9 @@ class Crew:
         self.moved_by_the_dead = 0
         self.tasks_begun = self.tasks_ended = 0
         self.aimed = 0  # of those killed, how many were met holding a lock
-        self.ends: dict[str, int] = {}
+        self.deaths = dict.fromkeys((*deaths.RANDOM, deaths.ALL), 0)
+        self.stops = 0  # how often one that was stopped went on
+        self.largest = self.empty = 0  # of what was got: bytes, and messages without any
         self.failures: list[str] = []
         self.flags_path = folder / "flags"
         self.errors_path = folder / "errors"
@@ -225,6 +227,7 @@ class Crew:
         for worker in self.workers:
             if worker.continues_at is not None and worker.continues_at <= now:
                 worker.continues_at = None
+                self.stops += worker.process.exitcode is None
                 worker.send(signal.SIGCONT)
 
     def continue_all(self) -> None:
@@ -243,7 +246,7 @@ class Crew:
     def kill_all(self) -> None:
         """Kill all at one time."""
         for worker in self.workers:
-            worker.done_to_it.add(deaths.KILL)
+            worker.done_to_it.add(deaths.ALL)
             worker.send(signal.SIGKILL)
         for worker in self.workers:
             worker.process.join()
@@ -279,12 +282,13 @@ class Crew:
 
     def _close_books(self, worker: Worker, may_finish: bool) -> None:
         life, code = worker.life, worker.process.exitcode
-        how = deaths.describe(code)
-        self.ends[how] = self.ends.get(how, 0) + 1
+        how = deaths.kind_of(code, worker.done_to_it)
+        if how is not None:
+            self.deaths[how] += 1
         if code not in deaths.allowed_codes(life, worker.done_to_it, may_finish):
             self.failures.append(
-                f"life {life.number}, of side {life.side}, {how}, and what was done to it is "
-                f"{sorted(worker.done_to_it)}"
+                f"life {life.number}, of side {life.side}, {deaths.describe(code)}, and what was "
+                f"done to it is {sorted(worker.done_to_it)}"
             )
         for job, thread in zip(life.jobs, worker.book.threads):
             words, way = thread.words, self._ways[job.way]
@@ -300,6 +304,8 @@ class Crew:
                 way.books.in_hand += way.channel.in_hand
                 way.allowed += way.channel.in_hand
             way.books.ends_seen += words[ledger.SAW_END]
+            self.largest = max(self.largest, words[ledger.LARGEST])
+            self.empty += words[ledger.EMPTY]
             self.tasks_begun += words[ledger.DONE_BEGUN]
             self.tasks_ended += words[ledger.DONE_ENDED]
         self.moved_by_the_dead += worker.book.moved()

@@ -28,6 +28,8 @@ DONE_ENDED = 6  # and have returned
 STEPS = 7  # grows with whatever the thread does
 FINISHED = 8  # the thread has ended as it should
 SAW_END = 9  # a get has raised ShutDown
+LARGEST = 10  # bytes of payload of the largest message that was got whole
+EMPTY = 11  # messages without a payload that were got
 
 # Entries in a log, sender << 32 | number; a life that has filled one retires.
 LOG_ENTRIES = 1 << 18

@@ -17,7 +17,7 @@ from typing import Any
 
 from tests import support
 
-from . import supervisor
+from . import deaths, happened, supervisor
 from .scenarios import SCENARIOS
 
 _PR_SET_PDEATHSIG = 1
@@ -72,6 +72,7 @@ def _row(
     name: str, seconds: float, rounds: list[supervisor.Round], failures: list[str]
 ) -> dict[str, Any]:
     figures = [one.figures for one in rounds]
+    died = {way: sum(one.deaths[way] for one in rounds) for way in (*deaths.RANDOM, deaths.ALL)}
     # Of the round behind which there was most in comparison.
     grown = max(
         rounds, key=lambda one: one.after.total - one.before.total, default=supervisor.Round()
@@ -81,8 +82,12 @@ def _row(
         "seconds": round(seconds, 1),
         "rounds": len(rounds),
         "lives": sum(one.lives for one in rounds),
-        "killed": sum(
-            count for one in rounds for how, count in one.ends.items() if how != "exited with 0"
+        "killed": sum(died.values()),
+        **happened.columns_of(
+            died,
+            sum(one.stops for one in rounds),
+            max((one.largest for one in rounds), default=0),
+            sum(one.empty for one in rounds),
         ),
         "killed holding a lock": sum(one.aimed for one in rounds),
         "messages put": sum(one.put for one in figures),

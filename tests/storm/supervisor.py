@@ -44,7 +44,10 @@ class Round:
 
     seconds: float = 0.0
     lives: int = 0
-    ends: dict[str, int] = field(default_factory=dict)
+    deaths: dict[str, int] = field(default_factory=dict)
+    stops: int = 0
+    largest: int = 0
+    empty: int = 0
     figures: verdict.Figures = field(default_factory=verdict.Figures)
     unnoted: int = 0
     aimed: int = 0
@@ -120,7 +123,10 @@ class Supervisor:
             self._channel.close()
         self._round.seconds = time.monotonic() - began
         self._round.lives = self._crew.lives
-        self._round.ends = self._crew.ends
+        self._round.deaths = self._crew.deaths
+        self._round.stops = self._crew.stops
+        self._round.largest = max(self._crew.largest, *(way.largest for way in self._ways))
+        self._round.empty = self._crew.empty + sum(way.empty for way in self._ways)
         self._round.aimed = self._crew.aimed
         self._round.failures = self._crew.failures + self._round.failures
         if self._crew.failures:

@@ -29,6 +29,7 @@ class Way:
         self.put = 0
         self.got: list[int] = []
         self.shut = False
+        self.largest = self.empty = 0  # of what was drained: bytes, and messages without any
         self.allowed = 0  # how many may be lost more than at the last look
         self._maker = maker
         self._lost = self._excesses = 0
@@ -69,7 +70,9 @@ class Way:
                 break
             self.got += messages.identify_all(taken)
             for message in taken:
-                messages.check(message)
+                size = messages.check(message)
+                self.largest = max(self.largest, size)
+                self.empty += size == 0
             empty = 0 if taken else empty + 1
             if time.monotonic() - began > patience:
                 raise StormError(

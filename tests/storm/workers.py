@@ -204,7 +204,9 @@ def consume(
         thread.note_received(entries)
         words[ledger.CALLS_ENDED] = calls
         for message in taken:
-            messages.check(message)
+            size = messages.check(message)
+            words[ledger.LARGEST] = max(words[ledger.LARGEST], size)
+            words[ledger.EMPTY] += size == 0
             words[ledger.DONE_BEGUN] += 1
             channel.done()
             words[ledger.DONE_ENDED] += 1
