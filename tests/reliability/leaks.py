@@ -3,7 +3,8 @@ is left: descriptors, mappings, memory files, children, names in /dev/shm, threa
 
     python -m tests.reliability.leaks           all cycles, thousands of times
     python -m tests.reliability.leaks --short   fewer times (CI)
-    python -m tests.reliability.leaks --asan    instead, once under AddressSanitizer's leak checker
+    python -m tests.reliability.leaks --asan    instead, a few times under AddressSanitizer's leak
+                                                checker, which has to find a leak on purpose first
 
 Memory is counted to the byte (mallinfo2, all of Python's memory by malloc): a cycle that loses as
 little as a pointer each time is found. Ends with 0 if nothing was left.
@@ -38,6 +39,12 @@ NOISE_BYTES = 1200
 SPANS = 40
 WATCHDOG_S = 900
 SOURCES = ("csrc", "fastipc", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+# Sizes that nothing else has: of what is lost to see that the leak checker runs, and, with the
+# environment variable, of what is lost of ours to see that it would be found.
+CANARY_BYTES = 7919
+PURPOSE_BYTES = 6007
+ON_PURPOSE = "FASTIPC_LEAK_ON_PURPOSE"
+ROUNDS_DONE = "rounds done"
 OURS = re.compile(r"/csrc/|/fastipc/_|_core\.c|_core\.cpython")
 
 
@@ -164,13 +171,46 @@ def leaks_of_ours(report: str) -> list[str]:
     ]
 
 
-def run_asan() -> dict[str, Any]:
-    """Builds the extension with AddressSanitizer in a folder of its own, runs each cycle three
-    times there, and keeps what the leak checker says of our code."""
+def judged(done: subprocess.CompletedProcess[str]) -> tuple[list[str], list[str]]:
+    """Of a run under AddressSanitizer: the leaks of ours, and what is wrong without them. A report
+    without what was lost for this very question is no report."""
+    wrong = []
+    if done.returncode:
+        wrong.append(f"exit code {done.returncode}: {done.stderr[-3000:]}")
+    if ROUNDS_DONE not in done.stdout:
+        wrong.append(f"the cycles did not end: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+    if "ERROR: LeakSanitizer: " not in done.stderr or not sizes_of(done.stderr, CANARY_BYTES):
+        wrong.append(
+            f"the leak checker did not run, or not to its end: what was lost for it is not in its "
+            f"report: {done.stderr[-1000:]}"
+        )
+    return leaks_of_ours(done.stderr), wrong
+
+
+def sizes_of(report: str, size: int) -> list[int]:
+    """How many objects of that size each of a report's direct leaks has."""
+    found = re.findall(r"^Direct leak of (\d+) byte\(s\) in (\d+) object", report, re.M)
+    return [int(count) for total, count in found if int(total) == int(count) * size]
+
+
+def proof_failures(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What is wrong with a run that has left something of ours on purpose: it must be found, as
+    what it is, and nothing else may be wrong."""
+    found, wrong = judged(done)
+    if not any(sizes_of(leak, sys.getsizeof(b"") + PURPOSE_BYTES) for leak in found):
+        wrong.append(f"a leak on purpose was not found: {done.stderr[-3000:]}")
+    return [f"with a leak on purpose: {failure}" for failure in wrong]
+
+
+def run_asan(short: bool, names: Sequence[str]) -> dict[str, Any]:
+    """Builds the extension with AddressSanitizer in a folder of its own, leaves something there on
+    purpose, which has to be found, then runs each cycle a few times, and keeps what the leak
+    checker says of our code."""
     library = subprocess.run(
         [os.environ.get("CC", "gcc"), "-print-file-name=libasan.so"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
+    times = 1 if short else 3
     with tempfile.TemporaryDirectory(prefix="fastipc-leaks.") as folder:
         root = Path(folder)
         for name in SOURCES:
@@ -194,39 +234,75 @@ def run_asan() -> dict[str, Any]:
             "LSAN_OPTIONS": "exitcode=0:max_leaks=0:print_suppressions=0",
         }
         environment.pop("PYTHONPATH", None)
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.reliability.leaks", "--cycles-only"],
-            cwd=root, env=environment, capture_output=True, text=True, timeout=WATCHDOG_S,
-        )  # fmt: skip
-    found = leaks_of_ours(done.stderr)
-    failures = list(found)
-    if done.returncode:
-        failures.append(f"exit code {done.returncode}: {done.stderr[-3000:]}")
-    elif "LeakSanitizer" not in done.stderr and "rounds done" not in done.stdout:
-        failures.append(f"the leak checker did not run: {done.stderr[-1000:]}")
+
+        def run(times: int, **more: str) -> subprocess.CompletedProcess[str]:
+            words = [sys.executable, "-m", "tests.reliability.leaks", "--cycles-only", str(times)]
+            return subprocess.run(
+                [*words, "--only", ",".join(names)], cwd=root, env={**environment, **more},
+                capture_output=True, text=True, timeout=WATCHDOG_S,
+            )  # fmt: skip
+
+        proof = run(0, **{ON_PURPOSE: "1"})
+        done = run(times)
+    failures = proof_failures(proof)
+    rows = [
+        {
+            "cycle": "nothing but a leak on purpose, under AddressSanitizer",
+            "repeated": 1,
+            "leaks with a frame of ours": len(leaks_of_ours(proof.stderr)),
+            "as expected": not failures,
+        }
+    ]
+    found, wrong = judged(done)
     all_leaks = len(re.findall(r"^Direct leak of", done.stderr, re.M))
-    row = {
-        "cycle": "all in one process and with forks, under AddressSanitizer",
-        "repeated": 3,
-        "leaks with a frame of ours": len(found),
-        "leaks of Python's own": all_leaks - len(found),
-    }
-    print("  ".join(f"{name}: {value}" for name, value in row.items()), flush=True)
-    return {"rows": [row], "failures": failures}
+    rows.append(
+        {
+            "cycle": "all in one process and with forks, under AddressSanitizer",
+            "repeated": times,
+            "leaks with a frame of ours": len(found),
+            # Without the one that shows that the checker has run.
+            "leaks of Python's own": max(all_leaks - len(found) - 1, 0),
+            "as expected": not found and not wrong,
+        }
+    )
+    for row in rows:
+        print("  ".join(f"{name}: {value}" for name, value in row.items()), flush=True)
+    return {"rows": rows, "failures": failures + found + wrong}
 
 
-def cycles_only() -> None:
+def lose(size: int) -> None:
+    """Loses some memory of no module, so that a leak checker that runs has something to report.
+    A few pieces: the address of the last may still lie in a register."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    for _ in range(5):
+        libc.malloc(size)
+
+
+def lose_of_ours(size: int) -> None:
+    """As if the extension forgot to give up its reference to what get_bytes() returns. A queue
+    would not do: whatever Python's collector knows hangs on its lists, and is never lost to a leak
+    checker; the bytes that a cycle loses are counted for that."""
+    import fastipc
+
+    queue = fastipc.Queue()
+    for _ in range(5):
+        queue.put_bytes(b"x" * size)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(queue.get_bytes()))
+    queue.close()
+
+
+def cycles_only(times: int, names: Sequence[str]) -> None:
     """What runs under AddressSanitizer."""
     from . import cycles
 
+    lose(CANARY_BYTES)
     for cycle in cycles.IN_ONE_PROCESS + cycles.WITH_CHILDREN:
-        repeat(cycle, 3)
-    if os.environ.get("FASTIPC_LEAK_ON_PURPOSE"):
-        import fastipc
-
-        queue = fastipc.Queue()
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(queue))
-    print("rounds done", flush=True)
+        if not names or cycle.__name__ in names:
+            repeat(cycle, times)
+    if os.environ.get(ON_PURPOSE):
+        lose_of_ours(PURPOSE_BYTES)
+    print(ROUNDS_DONE, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -239,11 +315,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--asan", action="store_true", help="under AddressSanitizer instead")
     parser.add_argument("--only", default="", metavar="NAME,...", help="only these cycles")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results there")
-    parser.add_argument("--cycles-only", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--cycles-only", type=int, metavar="TIMES", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     faulthandler.dump_traceback_later(WATCHDOG_S if options.short else 4 * WATCHDOG_S, exit=True)
-    if options.cycles_only:
-        cycles_only()
+    names = [name for name in options.only.split(",") if name]
+    if options.cycles_only is not None:
+        cycles_only(options.cycles_only, names)
         return 0
     if not options.asan and os.environ.get("PYTHONMALLOC") != "malloc":
         # Python's own allocator keeps what it was given, and malloc keeps pieces for each thread
@@ -253,8 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.tcache_count=0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.reliability.leaks", *given])
     started = time.monotonic()
-    names = [name for name in options.only.split(",") if name]
-    found = run_asan() if options.asan else run_here(options.short, names)
+    found = run_asan(options.short, names) if options.asan else run_here(options.short, names)
     for failure in found["failures"]:
         print(failure, file=sys.stderr)
     if options.json:

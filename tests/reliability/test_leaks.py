@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,52 @@ def test_of_a_leak_checkers_report_what_is_ours_is_kept() -> None:
     assert found.startswith("Direct leak of 24 byte(s)")
     assert "fipc_queue_create" in found
     assert leaks.leaks_of_ours("") == []
+
+
+def checked(report: str, printed: str = leaks.ROUNDS_DONE, code: int = 0) -> Any:
+    """A run under AddressSanitizer that has ended like that."""
+    return subprocess.CompletedProcess([], code, stdout=printed, stderr=report)
+
+
+CANARY = f"""
+Direct leak of {5 * leaks.CANARY_BYTES} byte(s) in 5 object(s) allocated from:
+    #0 0x7f in malloc
+    #1 0x7f in ffi_call_unix64
+
+SUMMARY: """
+COMPLETE = REPORT.replace("\nSUMMARY: ", CANARY)
+PYTHONS_OWN = re.sub(r"Direct leak of 24.*?\n\n", "", COMPLETE, flags=re.DOTALL)
+
+
+def test_a_leak_checker_that_ran_to_its_end_is_believed() -> None:
+    assert leaks.judged(checked(PYTHONS_OWN)) == ([], [])
+    found, wrong = leaks.judged(checked(COMPLETE))
+    assert len(found) == 1
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("done", "said"),
+    [
+        (checked(""), "the leak checker did not run"),
+        (checked("LeakSanitizer has encountered a fatal error."), "the leak checker did not run"),
+        (checked(REPORT), "the leak checker did not run"),
+        (checked(CANARY), "the leak checker did not run"),
+        (checked(PYTHONS_OWN, code=1), "exit code 1"),
+        (checked(PYTHONS_OWN, printed=""), "the cycles did not end"),
+    ],
+)
+def test_a_leak_checker_that_did_not_run_to_its_end_is_a_failure(done: Any, said: str) -> None:
+    _, wrong = leaks.judged(done)
+    assert [failure for failure in wrong if failure.startswith(said)], wrong
+
+
+def test_a_leak_on_purpose_that_is_not_found_is_a_failure() -> None:
+    size = sys.getsizeof(b"") + leaks.PURPOSE_BYTES
+    on_purpose = COMPLETE.replace("24 byte(s) in 3", f"{3 * size} byte(s) in 3")
+    assert leaks.proof_failures(checked(on_purpose)) == []
+    for missed in (COMPLETE, PYTHONS_OWN, on_purpose.replace("fastipc/_core", "other")):
+        report = missed.replace("csrc/", "") if "other" in missed else missed
+        (failure,) = leaks.proof_failures(checked(report))
+        assert "a leak on purpose was not found" in failure
+    assert leaks.proof_failures(checked(""))

@@ -117,7 +117,7 @@ TOOLS = (
         "leaks-asan",
         "Leaks, by AddressSanitizer's leak checker",
         "python -m tests.reliability.leaks --asan",
-        "python -m tests.reliability.leaks --asan",
+        "python -m tests.reliability.leaks --asan --short",
     ),
 )
 
