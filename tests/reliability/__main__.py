@@ -6,7 +6,8 @@
     python -m tests.reliability page FOLDER...       keep the results and write the page
     python -m tests.reliability page                 write it of what is kept
 
-A run leaves each tool's log and JSON in build/reliability, or in the folder given with --out.
+A run leaves each tool's log and JSON in build/reliability, or in the folder given with --out. A
+process or a name in /dev/shm that a tool has left is a failure of it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.page import PageError
 from fastipc._bench import environment
@@ -30,14 +31,32 @@ from .tools import TOOLS, Tool, rows_of_c_tests
 OUT = ROOT / "build" / "reliability"
 
 
+def _run_and_look_around(
+    words: Sequence[str], report: Path, output: IO[str]
+) -> tuple[int, list[str]]:
+    """Runs a command; returns its exit code and what it has left behind."""
+    report.unlink(missing_ok=True)
+    around = subprocess.run(
+        [sys.executable, "-m", "tests.reliability.around", str(report), *words],
+        cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    try:
+        found = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        code = around.returncode or 1
+        return code, [f"nobody could look at what it has left: {error}; ended with {code}"]
+    report.unlink()
+    return found["exit"], found["left"]
+
+
 def run_tool(tool: Tool, short: bool, folder: Path) -> dict[str, Any]:
     """Runs a tool to its end; returns what it has kept, with when, where and how it ended."""
     kept, log = folder / f"{tool.name}.json", folder / f"{tool.name}.log"
     before = environment.describe([])
     started = time.monotonic()
     with open(log, "w", encoding="utf-8") as output:
-        done = subprocess.run(
-            tool.words(short, kept), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False
+        code, left = _run_and_look_around(
+            tool.words(short, kept), folder / f"{tool.name}.left", output
         )
     seconds = round(time.monotonic() - started, 1)
     text = log.read_text(encoding="utf-8", errors="replace")
@@ -49,8 +68,9 @@ def run_tool(tool: Tool, short: bool, folder: Path) -> dict[str, Any]:
     else:
         rows, failures = rows_of_c_tests(text)
         found = {"rows": rows, "failures": failures}
-    if done.returncode and not found["failures"]:
-        found["failures"] = [f"it ended with {done.returncode}: {text.strip()[-500:]}"]
+    if code and not found["failures"]:
+        found["failures"] = [f"it ended with {code}: {text.strip()[-500:]}"]
+    found["failures"] = [*found["failures"], *left]
     # A run that was broken off and went on knows better how long it took in all.
     found = {
         **found,
@@ -60,7 +80,8 @@ def run_tool(tool: Tool, short: bool, folder: Path) -> dict[str, Any]:
         "date": before["date"],
         "commit": before["commit"],
         "where": environment.caption(before),
-        "exit": done.returncode,
+        "exit": code,
+        "left": left,
     }
     kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found

@@ -82,6 +82,8 @@ def _verdict(found: dict[str, Any]) -> str:
         return f"**{count} failure{'s' if count > 1 else ''}**."
     if found.get("exit", 0) != 0:
         return f"**ended with {found['exit']}**."
+    if found.get("left") == []:
+        return "no failure, and no process and no name in `/dev/shm` was left."
     return "no failure."
 
 

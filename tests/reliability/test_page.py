@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests import tables
-from tests.support import ROOT
+from tests.support import ROOT, task_state
 
 from . import __main__ as command, page
 from .tools import TOOLS, Tool, rows_of_c_tests
@@ -135,6 +138,70 @@ def test_a_tool_that_ends_without_a_result_has_failed(tmp_path: Path, fails: boo
     assert bool(found["failures"]) == fails
     assert found["exit"] == (3 if fails else 0)
     assert found["command"] == f"python {program}"
+
+
+KEEPS = "import json, os, sys; json.dump({'rows': [], 'failures': []}, open(sys.argv[2], 'w'))"
+LEAVES_A_PROCESS = f"""
+{KEEPS}
+import signal
+read_end, write_end = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        signal.alarm(60)
+        kept = os.memfd_create("kept by a process that is left")
+        os.write(write_end, b"x")
+        signal.pause()
+    os._exit(0)
+os.read(read_end, 1)
+os.wait()
+"""
+LEFT_NAME = f"left-on-purpose-{os.getpid()}"
+
+
+def run_toy(folder: Path, program: str) -> dict[str, Any]:
+    path = folder / "tool.py"
+    path.write_text(program)
+    return command.run_tool(Tool("crash", "", f"python {path}", f"python {path}"), True, folder)
+
+
+def test_a_process_that_a_tool_leaves_is_a_failure_and_ended(tmp_path: Path) -> None:
+    found = run_toy(tmp_path, LEAVES_A_PROCESS)
+    (failure,) = found["failures"]
+    assert re.fullmatch(r"it left a process: (\d+), .*/tool\.py .*\(.*descriptors, .*\)", failure)
+    assert task_state(int(re.findall(r"\d+", failure)[0])) == ""
+    assert found["left"] == [failure]
+    assert found["exit"] == 0
+
+
+def test_a_name_in_dev_shm_that_a_tool_leaves_is_a_failure(tmp_path: Path) -> None:
+    try:
+        found = run_toy(tmp_path, f"{KEEPS}\nopen('/dev/shm/{LEFT_NAME}', 'w')")
+    finally:
+        Path("/dev/shm", LEFT_NAME).unlink(missing_ok=True)  # it is there where nothing is mounted
+    assert found["failures"] == [f"it left /dev/shm/{LEFT_NAME}"]
+
+
+def test_a_tool_that_leaves_nothing_is_said_to(tmp_path: Path) -> None:
+    slow_to_go = KEEPS + "\nimport time\nif os.fork() == 0: time.sleep(0.5)"
+    found = run_toy(tmp_path, slow_to_go)
+    assert found["failures"] == []
+    assert "nothing" not in page.made_of({"crash": result()})
+    assert "no process and no name in `/dev/shm` was left" in page.made_of({"crash": found})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "crash.json",
+        "crash.log",
+        "tool.py",
+    ]
+
+
+def test_a_tool_around_which_nobody_could_look_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "sys", SimpleNamespace(executable="/bin/false"))
+    found = run_toy(tmp_path, KEEPS)
+    assert found["exit"] == 1
+    assert any("nobody could look" in failure for failure in found["failures"])
 
 
 def test_an_unknown_tool_is_an_error() -> None:
