@@ -31,7 +31,8 @@ class Woken(ChannelOperation):
     def attach_victim(self) -> None:
         super().attach_victim()
         self.warm_victim()
-        self.board[_VICTIM] = os.getpid()
+        # As /proc numbers it, where the peer looks: in a PID namespace it has another for itself.
+        self.board[_VICTIM] = int(os.readlink("/proc/self"))
 
     def wake(self) -> Any:
         """Peer: what the victim waits for."""

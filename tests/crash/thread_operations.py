@@ -31,9 +31,19 @@ class Beside(ChannelOperation):
     def attach_victim(self) -> None:
         super().attach_victim()
         self.warm_victim()
-        thread = threading.Thread(target=self.act_beside, daemon=True)
-        thread.start()
-        await_sleep_or_end(os.getpid(), PATIENCE, thread.native_id)
+        numbers: list[int] = []
+        has_begun = threading.Event()
+
+        def begin() -> None:
+            # As /proc numbers them, where they are looked at: a PID namespace has others.
+            numbers.extend(map(int, os.readlink("/proc/thread-self").split("/task/")))
+            has_begun.set()
+            self.act_beside()
+
+        threading.Thread(target=begin, daemon=True).start()
+        if not has_begun.wait(PATIENCE):
+            raise Violation("the second thread does not get on")
+        await_sleep_or_end(numbers[0], PATIENCE, numbers[1])
 
 
 class QueuePutBesideGet(Beside, OnBoundedQueue, PutOperation):
