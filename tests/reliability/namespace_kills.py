@@ -9,6 +9,7 @@ Owns only where the processes are forked into; what is killed and judged is test
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -17,14 +18,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.crash.harness import Laboratory
-from tests.crash.operation import Operation, OtherWay, Violation
+from tests.crash import harness
+from tests.crash.operation import Operation, Reports, Violation
 from tests.crash.processes import ChildFailure
-from tests.crash.stepper import Ending, Point, UnsupportedError, evenly_spaced
+from tests.crash.stepper import Outcome, UnsupportedError
 
 from . import namespaces
 
-_TRIES = 4  # of a case that went another way than recorded
+_STOP_AFTER = 5  # failures of a variant
 
 
 def recoveries(channel: Any) -> int:
@@ -36,68 +37,64 @@ def recoveries(channel: Any) -> int:
     return int(both.sent.recoveries + both.received.recoveries)
 
 
-def run_case(
-    laboratory: Laboratory, kind: type[Operation], point: Point | None
-) -> tuple[str, list[Point], int]:
-    """Records the operation (point None) or kills it there: ending or state, the points, and the
-    locks that were taken over."""
+class Laboratory(harness.Laboratory):
+    """Runs each case with every process in a namespace of its own, the first victim of an operation
+    that takes over from one, too. Counts the locks that were taken over from the dead."""
+
     taken_over = 0
 
-    def make() -> Operation:
-        operation: Any = kind()
-        close: Callable[[], None] = operation.close
+    def run(
+        self,
+        operation: Operation,
+        trace: Callable[[int], Outcome],
+        reports: Reports | None = None,
+    ) -> tuple[Outcome, str]:
+        case: Any = operation
+        close: Callable[[], None] = case.close
 
         def close_noting() -> None:
-            nonlocal taken_over
-            taken_over = recoveries(operation.channel)
+            self.taken_over += recoveries(case.channel)
             close()
 
-        operation.close = close_noting
-        return operation
-
-    plain_fork = os.fork
-    with namespaces.each_fork_in_a_namespace_of_its_own() as fork:
-        os.fork = fork
-        try:
-            if point is None:
-                state, points = laboratory.record(make)
-                return state, points, 0
-            outcome = laboratory.kill(make, point)[0]
-            return outcome.ending.name, [], taken_over
-        finally:
-            os.fork = plain_fork
+        case.close = close_noting
+        plain_fork = os.fork
+        with namespaces.each_fork_in_a_namespace_of_its_own() as fork:
+            os.fork = fork
+            try:
+                return super().run(operation, trace, reports)
+            finally:
+                os.fork = plain_fork
 
 
 def run(kind: type[Operation], wanted: int) -> dict[str, Any]:
-    """Kills the operation at so many points; counts what came of it. No kill is a failure, too."""
+    """Kills the operation at so many points, spread over all its variants; counts and judges what
+    came of it as the crash tool does with a sample. No kill of a variant is a failure, too."""
+    started = time.monotonic()
     laboratory = Laboratory()
-    tally: dict[str, Any] = {"name": kind.name, "kills": 0, "taken_over": 0, "failures": []}
-    points: list[Point] = []
-    for _ in range(_TRIES):
-        try:
-            _, points, _ = run_case(laboratory, kind, None)
-            break
-        except OtherWay:
-            continue
-        except (Violation, ChildFailure) as error:
-            tally["failures"].append(f"while recording: {error}")
-            return tally
-    for point in evenly_spaced(points, wanted):
-        for _ in range(_TRIES):
-            try:
-                ending, _, taken_over = run_case(laboratory, kind, point)
-            except OtherWay:
-                continue
-            except (Violation, ChildFailure) as error:
-                tally["failures"].append(f"at instruction {point.index}: {error}")
-                break
-            tally["taken_over"] += taken_over
-            if ending == Ending.KILLED.name:
-                tally["kills"] += 1
-                break
-    if not tally["kills"] and not tally["failures"]:
-        tally["failures"].append("it went another way each time, and was never killed")
-    return tally
+    tally = harness.Tally(kind.name)
+    variants = 0
+    try:
+        planned = harness.plan(laboratory, kind, wanted)
+    except (Violation, ChildFailure) as failure:
+        tally.failures.append(f"without any kill: {failure}")
+    else:
+        harness.count_instructions(tally, planned)
+        laboratory.taken_over = 0
+        variants = len(planned.variants)
+        for variant in range(variants):
+            targets = [target for target in planned.targets if target.variant == variant]
+            found = harness.run_targets(laboratory, kind, planned, targets, _STOP_AFTER)
+            if not found.kills and not found.failures:
+                found.failures.append(
+                    f"variant {variant} went another way each time, and was never killed"
+                )
+            tally.add(found)
+        if not variants:
+            tally.failures.append("it has no variant, and was never killed")
+        harness._judge_tally(tally, kind, wanted)
+    tally.seconds = round(time.monotonic() - started, 1)
+    more = {"variants": variants, "taken_over": laboratory.taken_over}
+    return {**dataclasses.asdict(tally), **more}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tests.reliability.namespace_kills", description=__doc__
     )
     parser.add_argument("operations", nargs="*", metavar="OPERATION", help="default: all")
-    parser.add_argument("--points", type=int, default=40, help="kills an operation (40)")
+    parser.add_argument("--points", type=int, default=40, help="kills an operation, at least (40)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results there")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.operations) - set(known))
@@ -137,7 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "rows": [
                 {
                     "operation": each["name"],
+                    "variants": each["variants"],
+                    "points": each["points"],
                     "kills": each["kills"],
+                    "of them asleep": each["asleep"],
+                    "state before": each["before"],
+                    "state after": each["after"],
+                    "loss counted": each["lost"],
+                    "never met again": each["missed"],
                     "locks taken over from the dead": each["taken_over"],
                     "failures": len(each["failures"]),
                 }
@@ -150,4 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if os.environ.get("LD_BIND_NOW") is None:
+        # As tests.crash does, and for its reason: what is called from inside shall be seen.
+        os.environ["LD_BIND_NOW"] = "1"
+        os.execv(
+            sys.executable,
+            [sys.executable, "-m", "tests.reliability.namespace_kills", *sys.argv[1:]],
+        )
     sys.exit(main())

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from queue import Empty, Full
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ import pytest
 
 import fastipc
 from fastipc import _core
+from tests.crash.harness import Plan, Tally, Target
+from tests.crash.stepper import AsleepPoint
 from tests.support import (
     PATIENCE_S,
     ROOT,
@@ -30,6 +33,7 @@ from tests.support import (
     until_asleep,
 )
 
+from . import namespace_kills
 from .namespaces import FIRST_PID, Namespace, why_not
 
 pytestmark = pytest.mark.skipif(
@@ -41,6 +45,8 @@ OPERATIONS = {
     "the put lock": ["queue-put", "joinablequeue-put", "queue-put-many"],
     "the get lock": ["queue-get", "joinablequeue-get", "queue-get-many"],
     "a block": ["queue-put-large", "queue-get-large", "queue-get-views", "queue-close-views"],
+    "a sleep": ["queue-get-woken", "joinablequeue-join-woken"],
+    "an earlier kill": ["queue-get-many-recovery"],
     "a turn": ["pipe-send-fragmented", "pipe-recv-fragmented", "pipe-send"],
 }
 LARGE = 4 << 20
@@ -63,6 +69,49 @@ def test_who_is_killed_at_an_instruction_is_dead_to_others_with_its_pid(held: st
     assert all(tally["kills"] >= 12 for tally in tallies), tallies
     # Some died with a lock, and it was taken from them.
     assert sum(tally["taken_over"] for tally in tallies) > 0, tallies
+    for tally in tallies:
+        if tally["name"].endswith("-woken"):
+            assert tally["asleep"] > 0, tally
+        if tally["name"].endswith("-recovery"):
+            # Each victim took over from one that was killed before it, in one of these ways.
+            assert tally["variants"] > 1, tally
+            assert tally["taken_over"] >= tally["kills"], tally
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, *found: Tally, **kind: Any) -> dict[str, Any]:
+    """What the tool says of an operation whose variants were killed like that."""
+    count = len(found)
+    left = iter(found)
+    planned = Plan(
+        [lambda: pytest.fail("nothing is to be run")] * count,
+        [[]] * count,
+        [Target(variant, AsleepPoint(0, 0)) for variant in range(count)],
+    )
+    monkeypatch.setattr(namespace_kills, "Laboratory", lambda: SimpleNamespace(taken_over=0))
+    monkeypatch.setattr(namespace_kills.harness, "plan", lambda *_: planned)
+    monkeypatch.setattr(namespace_kills.harness, "run_targets", lambda *_: next(left))
+    usual = {"name": "x", "minimum": 150, "changes_state": True, "loses": False}
+    operation: Any = SimpleNamespace(**{**usual, **kind})
+    return namespace_kills.run(operation, 10)
+
+
+def test_a_sample_of_kills_in_each_variant_is_judged_as_the_crash_tools(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failures(*found: Tally, **kind: Any) -> str:
+        return " ".join(judged(monkeypatch, *found, **kind)["failures"])
+
+    good = Tally("x", kills=10, before=4, after=6, lost=1)
+    tally = judged(monkeypatch, good, good)
+    assert tally["failures"] == []
+    assert (tally["variants"], tally["kills"], tally["before"]) == (2, 20, 8)
+    assert "variant 1 went another way" in failures(good, Tally("x", missed=10))
+    assert "no variant" in failures()
+    assert "only 9 kills" in failures(Tally("x", kills=9, before=4, after=5))
+    same = Tally("x", kills=10, before=10)
+    assert "the same state" in failures(same)
+    assert failures(same, changes_state=False) == ""
+    assert "never counted" in failures(Tally("x", kills=20, before=4, after=16), loses=True)
 
 
 def array(text: bytes) -> Any:
