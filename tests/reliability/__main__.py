@@ -26,7 +26,7 @@ from fastipc._bench import environment
 from tests.support import ROOT
 
 from . import page
-from .tools import TOOLS, Tool, rows_of_c_tests
+from .tools import TOOLS, Tool, rows_of_c_tests, with_seed
 
 OUT = ROOT / "build" / "reliability"
 
@@ -75,7 +75,7 @@ def run_tool(tool: Tool, short: bool, folder: Path) -> dict[str, Any]:
     found = {
         **found,
         "name": tool.name,
-        "command": tool.command(short),
+        "command": with_seed(tool.command(short), found),
         "seconds": max(seconds, float(found.get("seconds", 0))),
         "date": before["date"],
         "commit": before["commit"],

@@ -10,7 +10,8 @@ from typing import Any
 from benchmarks.page import replace
 from tests.support import ROOT
 
-from .tools import TOOLS, Tool
+from . import commits
+from .tools import TOOLS, Tool, with_seed
 
 PAGE = ROOT / "docs" / "reliability.md"
 RESULTS = Path(__file__).parent / "results"
@@ -44,22 +45,31 @@ def read(results: Path = RESULTS) -> dict[str, dict[str, Any]]:
     }
 
 
-def made_of(results: dict[str, dict[str, Any]]) -> str:
-    """What stands between the markers."""
-    return "\n\n".join(_part(tool, results.get(tool.name)) for tool in TOOLS)
+def made_of(results: dict[str, dict[str, Any]], said: dict[str, Any] | None = None) -> str:
+    """What stands between the markers; `said`: by git, of the results' commits."""
+    top = commits.sentences(results, said or {})
+    parts = [_part(tool, results.get(tool.name)) for tool in TOOLS]
+    return "\n\n".join([top, *parts] if top else parts)
 
 
 def write(page: Path = PAGE, results: Path = RESULTS) -> None:
     """Puts the figures into the page."""
     text = page.read_text(encoding="utf-8")
-    page.write_text(replace(text, BEGIN, made_of(read(results)), page), encoding="utf-8")
+    found = read(results)
+    commits.keep(found, results)
+    made = made_of(found, commits.kept(results))
+    page.write_text(replace(text, BEGIN, made, page), encoding="utf-8")
 
 
 def _part(tool: Tool, found: dict[str, Any] | None) -> str:
     heading = f"### {tool.title}"
     if found is None:
         return f"{heading}\n\n`{tool.full}`: **not run yet**."
-    lines = [heading, "", f"`{found['command']}`, {_when(found)}{_verdict(found)}"]
+    lines = [
+        heading,
+        "",
+        f"`{with_seed(found['command'], found)}`, {_when(found)}{_verdict(found)}",
+    ]
     if found["rows"]:
         lines += ["", *table(found["rows"])]
     if found["failures"]:

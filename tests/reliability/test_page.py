@@ -16,7 +16,7 @@ import pytest
 from tests import tables
 from tests.support import ROOT, task_state
 
-from . import __main__ as command, page
+from . import __main__ as command, commits, page
 from .tools import TOOLS, Tool, rows_of_c_tests
 
 TEXT = page.PAGE.read_text(encoding="utf-8")
@@ -76,7 +76,12 @@ def test_each_command_is_one_of_a_tool_that_exists() -> None:
 
 def test_the_figures_are_those_of_the_kept_results() -> None:
     made = TEXT.partition(page.BEGIN)[2].partition("<!-- end -->")[0]
-    assert made.strip() == page.made_of(page.read()).strip(), "run python -m tests.reliability page"
+    results, said = page.read(), commits.kept(page.RESULTS)
+    assert made.strip() == page.made_of(results, said).strip(), (
+        "run python -m tests.reliability page"
+    )
+    if said:
+        assert commits.asked(results) in (said, None), "run python -m tests.reliability page"
 
 
 def test_what_was_not_run_is_said_to_be_so() -> None:
@@ -102,6 +107,13 @@ def test_a_result_is_shown_with_command_date_time_rows_and_failures() -> None:
     assert "**1 failure**" in made
     assert "* `it hung`" in made
     assert "**ended with 2**" in page.made_of({"crash": result(exit=2)})
+
+
+def test_a_seed_that_was_drawn_is_in_the_command() -> None:
+    made = page.made_of({"storm": result(command="python -m tests.storm", seed="7")})
+    assert "`python -m tests.storm --seed 7`" in made
+    made = page.made_of({"storm": result(command="python -m tests.storm --seed 7", seed="7")})
+    assert "`python -m tests.storm --seed 7`" in made
 
 
 def test_results_are_kept_and_written_into_the_page(tmp_path: Path) -> None:

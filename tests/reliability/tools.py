@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,14 @@ TOOLS = (
         "python -m tests.reliability.leaks --asan --short",
     ),
 )
+
+
+def with_seed(command: str, found: Mapping[str, Any]) -> str:
+    """The command with the seed that the tool has drawn and kept: what repeats the same run."""
+    seed = found.get("seed")
+    if seed is None or " --seed " in command:
+        return command
+    return f"{command} --seed {seed}"
 
 
 def rows_of_c_tests(output: str) -> tuple[list[dict[str, Any]], list[str]]:
