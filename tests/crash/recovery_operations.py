@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from .harness import Laboratory
 from .operation import AFTER, BEFORE, Operation, OtherWay, State, Violation
 from .pipe_operations import OnPipe
 from .queue_operations import OnBoundedQueue, OnQueue
-from .stepper import Ending, Point, evenly_spaced
+from .stepper import Ending, Point, evenly_spaced, source_files
 
 
 class Recovery(ChannelOperation):
@@ -49,35 +48,22 @@ class Recovery(ChannelOperation):
                 state, recording = laboratory.record(cls.behind(point))
             except OtherWay:
                 continue
-            lengths.append((point, len(recording), state == AFTER))
-        # Now and then a put looks at how much room memory has, which takes more instructions: one
-        # recording alone tells no take-over from that.
-        undisturbed = min(lengths[0][1], *cls._lengths_behind(laboratory, lengths[0][0], 3))
+            lengths.append((point, cls._length(recording), state == AFTER))
+        undisturbed = lengths[0][1]
         held = [entry for entry in lengths if entry[1] >= undisturbed + cls._TAKE_OVER]
-        while held:
-            chosen = {entry[0].index: entry for entry in (held[0], held[len(held) // 2], held[-1])}
-            fleeting = {
-                index
-                for index, entry in chosen.items()
-                if min(cls._lengths_behind(laboratory, entry[0], 1)) < undisturbed + cls._TAKE_OVER
-            }
-            if not fleeting:
-                return [cls.behind(point, is_done) for point, _, is_done in chosen.values()]
-            held = [entry for entry in held if entry[0].index not in fleeting]
-        raise Violation(
-            "wherever the first process is killed, the next one has nothing to take over"
-        )
+        if not held:
+            raise Violation(
+                "wherever the first process is killed, the next one has nothing to take over"
+            )
+        chosen = {entry[0].index: entry for entry in (held[0], held[len(held) // 2], held[-1])}
+        return [cls.behind(point, is_done) for point, _, is_done in chosen.values()]
 
     @classmethod
-    def _lengths_behind(cls, laboratory: Laboratory, point: Point, count: int) -> list[int]:
-        """How many instructions the second victim's operation takes, so often recorded again."""
-        lengths: list[int] = []
-        for _ in range(4 * count):
-            with contextlib.suppress(OtherWay):
-                lengths.append(len(laboratory.record(cls.behind(point))[1]))
-            if len(lengths) == count:
-                return lengths
-        raise Violation(f"the first process is not killed again at instruction {point.index}")
+    def _length(cls, recording: Sequence[Point]) -> int:
+        """How many instructions are no look at the room in memory, which comes now and then, takes
+        a thousand, and is no take-over."""
+        files = source_files(list({point.address for point in recording}))
+        return sum(files.get(point.address) not in cls.left_out for point in recording)
 
     def act_first(self) -> None:
         """First victim: the operation inside which it is killed."""
