@@ -49,6 +49,7 @@ class Target:
     sources: tuple[str, ...]
     embeds_python: bool
     breaks: tuple[Break, ...]
+    # Lines of the decoders that a minute of CPU time has to reach; ten minutes have to reach 95 %.
     least_percent_of_a_minute: float
     decoders: tuple[Decoder, ...] = field(default=())
 
@@ -150,7 +151,7 @@ TARGETS = {
             (*CORE, "tests/fuzz/fuzz_records.c"),
             False,
             (RECORD_LENGTH, RING_BOUND),
-            93.0,
+            93.5,  # seen: 95.2; the seeds alone reach 94.0, in the same way each time
             IN_THE_CORE,
         ),
         Target(
@@ -159,7 +160,7 @@ TARGETS = {
             ("tests/fuzz/fuzz_codec.c",),
             True,
             (CODED_LENGTH,),
-            95.0,
+            96.0,  # seen: 97.4
             IN_THE_EXTENSION,
         ),
         Target(
@@ -168,7 +169,7 @@ TARGETS = {
             (*CORE, "tests/fuzz/fuzz_scribble.c"),
             False,
             (RECORD_LENGTH, RING_BOUND),
-            93.0,
+            92.5,  # seen: 94.0 and, of the seeds alone, 94.2: threads meet as chance has it
             IN_THE_CORE,
         ),
     )
