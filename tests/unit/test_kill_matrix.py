@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,25 @@ def test_rounds_are_kept_with_their_command_and_make_the_same_table_later(
     readme.write_text(written.replace("0 of 2", "1 of 2"))
     assert kill_matrix.main(["--from", str(kept), "--readme", str(readme)]) == 0
     assert readme.read_text() == written
+
+
+def test_the_table_in_readme_is_that_of_the_kept_rounds() -> None:
+    kept = json.loads(kill_matrix.KEPT.read_text())
+    readme = (kill_matrix.ROOT / "README.md").read_text()
+    assert kill_matrix.table_of(readme) == kill_matrix.markdown(kept), (
+        f"run python -m benchmarks.kill_matrix --from {kill_matrix.KEPT} --readme README.md"
+    )
+
+
+def test_the_kept_rounds_are_of_a_commit_and_of_every_library_and_size() -> None:
+    kept = json.loads(kill_matrix.KEPT.read_text())
+    assert re.fullmatch("[0-9a-f]{40}", kept["environment"]["commit"]), "changes were not committed"
+    assert tuple(kept["rounds"]) == kill_matrix.LIBRARIES
+    for library, by_size in kept["rounds"].items():
+        assert list(by_size) == list(kill_matrix.SIZES)
+        for rounds in by_size.values():
+            assert len(rounds) == kept["settings"]["rounds"]
+            assert not any("absent" in each for each in rounds), library
 
 
 def test_an_unknown_size_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
