@@ -4,6 +4,9 @@ A round is a process of its own: two producers and two consumers run flat out th
 while one of them after the other is killed (SIGKILL) at a random moment and replaced. Then all are
 killed, and a fresh producer and a fresh consumer must get some marked messages through, in order,
 within a deadline: if they do not, the queue is unusable. So it is if anything arrives damaged.
+
+README's table is made of what is kept in benchmarks/results/kill-matrix.json: `--json` keeps the
+rounds there, and `--from` with that file makes the table anew without any.
 """
 
 from __future__ import annotations
@@ -14,17 +17,18 @@ import mmap
 import multiprocessing
 import os
 import random
+import shlex
 import struct
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import PageError, replace
+from benchmarks.page import END, PageError, replace
 from fastipc._bench import environment, peers
 from fastipc._bench.driver import die_with_parent
 from fastipc._bench.peers import Channel, Need, UnsupportedError
@@ -33,6 +37,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("multiprocessing", "faster-fifo", "hyperq", "dejaq", "zeroq", "fastipc")
 SIZES = {"100 B": 100, "16 KiB": 16 * 1024, "1 MB": 1_000_000}
 BEGIN = "<!-- kill matrix -->"
+# What the table in README is made of; the tests compare the two.
+KEPT = ROOT / "benchmarks" / "results" / "kill-matrix.json"
 
 ROLES = ("producer", "producer", "consumer", "consumer")
 KILLS = 12
@@ -208,7 +214,7 @@ def summary(rounds: Sequence[dict[str, Any]]) -> str:
 
 def markdown(kept: dict[str, Any]) -> str:
     """Return the table for README."""
-    sizes = list(SIZES)
+    sizes = kept["settings"]["sizes"]
     lines = [
         "| rounds that left the queue unusable | " + " | ".join(sizes) + " |",
         "| --- |" + " ---: |" * len(sizes),
@@ -216,10 +222,63 @@ def markdown(kept: dict[str, Any]) -> str:
     for library, by_size in kept["rounds"].items():
         cells = [summary(by_size.get(size, [])) for size in sizes]
         lines.append(f"| {library} | " + " | ".join(cells) + " |")
-    date = kept["environment"]["date"].partition("T")[0]
-    where = environment.caption(kept["environment"])
-    note = f"{date}, {where}; {KILLS} kills a round, two producers and two consumers."
+    where = kept["environment"]
+    versions = [f"{name} {version}" for name, version in where["peers"].items() if version]
+    note = (
+        f"`{kept['command']}`, {where['date'].partition('T')[0]}, {environment.caption(where)}; "
+        f"{', '.join(versions)}; {kept['settings']['kills']} kills a round, two producers and two "
+        "consumers."
+    )
     return "\n".join([*lines, "", note])
+
+
+def table_of(readme: str) -> str:
+    """Return the table that stands in README's text."""
+    return readme.partition(BEGIN)[2].partition(END)[0].strip()
+
+
+def write_table(kept: dict[str, Any], readme: Path) -> None:
+    """Put the table between its markers. Raises OSError or PageError."""
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(replace(text, BEGIN, markdown(kept), readme), encoding="utf-8")
+
+
+def shown(jobs: Sequence[Any]) -> Iterable[Any]:
+    """Go through the jobs and show how far it is."""
+    # Here, because all else needs no rich: the tests run it without the extra `bench`.
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(jobs, "killing", console=Console(stderr=True), transient=True)
+
+
+def do_rounds(
+    libraries: Sequence[str], sizes: Sequence[str], count: int, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """Do all rounds; returns what is kept of them."""
+    # Before the rounds: these load the machine, and the commit is the one that they begin with.
+    where = environment.describe(libraries)
+    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {
+        library: {size: [] for size in sizes} for library in libraries
+    }
+    # Interleaved: whatever else the machine does meets all of them.
+    jobs = [
+        (seed, size, library) for seed in range(count) for size in sizes for library in libraries
+    ]
+    for seed, size, library in shown(jobs):
+        rounds[library][size].append(ask_round(library, SIZES[size], seed))
+    return {
+        "command": shlex.join(["python", "-m", "benchmarks.kill_matrix", *arguments]),
+        "settings": {
+            "rounds": count,
+            "sizes": list(sizes),
+            "kills": KILLS,
+            "marked": MARKED,
+            "deadline_seconds": DEADLINE_SECONDS,
+        },
+        "environment": where,
+        "rounds": rounds,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -231,52 +290,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="of each size (default: 15)")
     parser.add_argument("--libraries", default=",".join(LIBRARIES), metavar="NAME,...")
     parser.add_argument("--sizes", default=",".join(SIZES), metavar="SIZE,...")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep all results there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep all rounds there")
+    parser.add_argument(
+        "--from", dest="kept", type=Path, metavar="FILE", help="do no round: take those kept there"
+    )
     parser.add_argument("--readme", type=Path, metavar="FILE", help="write the table into it")
     options = parser.parse_args(arguments)
     libraries, sizes = options.libraries.split(","), options.sizes.split(",")
     for size in sizes:
         if size not in SIZES:
             parser.error(f"there is no size {size!r}; there are: {', '.join(SIZES)}")
-    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {
-        library: {size: [] for size in sizes} for library in libraries
-    }
-    # Here, because the rounds need no rich: the tests run them without the extra `bench`.
-    from rich.console import Console
-    from rich.progress import track
-    from rich.table import Table
-
-    console = Console()
-    # Interleaved: whatever else the machine does meets all of them.
-    jobs = [
-        (seed, size, library)
-        for seed in range(options.rounds)
-        for size in sizes
-        for library in libraries
-    ]
-    for seed, size, library in track(jobs, "killing", console=console, transient=True):
-        rounds[library][size].append(ask_round(library, SIZES[size], seed))
-    kept = {"environment": environment.describe(libraries), "rounds": rounds}
-    if options.json:
-        options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    if options.readme:
-        try:
-            text = options.readme.read_text(encoding="utf-8")
-            made = replace(text, BEGIN, markdown(kept), options.readme)
-            options.readme.write_text(made, encoding="utf-8")
-        except (OSError, PageError) as error:
-            print(f"python -m benchmarks.kill_matrix: {error}", file=sys.stderr)
-            return 1
-    table = Table("library", *sizes, title="rounds that left the queue unusable")
-    for library in libraries:
-        table.add_row(library, *(summary(rounds[library][size]) for size in sizes))
-    console.print(table)
-    ours = [
-        each
-        for by_size in (rounds.get("fastipc", {}),)
-        for found in by_size.values()
-        for each in found
-    ]
+    try:
+        if options.kept:
+            kept = json.loads(options.kept.read_text(encoding="utf-8"))
+        else:
+            kept = do_rounds(libraries, sizes, options.rounds, arguments)
+        if options.json:
+            options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        if options.readme:
+            write_table(kept, options.readme)
+    except (OSError, ValueError, PageError) as error:
+        print(f"python -m benchmarks.kill_matrix: {error}", file=sys.stderr)
+        return 1
+    print(markdown(kept))
+    ours = [found for rounds in kept["rounds"].get("fastipc", {}).values() for found in rounds]
     return int(any(not each.get("usable") or each.get("damaged") for each in ours))
 
 

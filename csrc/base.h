@@ -64,5 +64,8 @@ FIPC_ALWAYS_INLINE uint32_t fipc_log2_ceil(uint64_t value) {
 #ifndef FASTIPC_BREAK_RECORD_LENGTH
 #define FASTIPC_BREAK_RECORD_LENGTH 0
 #endif
+#ifndef FASTIPC_BREAK_RING_BOUND
+#define FASTIPC_BREAK_RING_BOUND 0
+#endif
 
 #endif

@@ -252,13 +252,13 @@ static int heed_flags(struct fipc_channel *channel) {
         return -ESHUTDOWN;
     if (fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_ARMED &&
         fipc_load_relaxed(&shm->token) == 0) {
-        /* step put-token: "message => readable" must hold after every step, so the
-         * byte is in the pipe before the message is published. */
         if (FASTIPC_BREAK_TOKEN_FIRST)
             fipc_store_relaxed(&shm->token, 1);
         rc = fipc_channel_ring(channel);
         if (rc < 0)
             return rc;
+        /* step put-token: "message => readable" must hold after every step, so the
+         * byte is in the pipe before the message is published. */
         fipc_store_relaxed(&shm->token, 1);
     }
     return 0;

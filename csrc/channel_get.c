@@ -44,7 +44,8 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
         off = (state->pos - ring->base_pos) & (ring->size - 1);
         /* What one look saw of a ring is no more than that holds: so a damaged write_pos does not
          * lead around it for ever. */
-        if (fipc_unlikely((off & 7) || state->pos - first >= ring->size))
+        if (fipc_unlikely((off & 7) ||
+                          (state->pos - first >= ring->size && !FASTIPC_BREAK_RING_BOUND)))
             return -EBADMSG;
         at = ring->data + off;
         *header = fipc_record_read(at);

@@ -80,10 +80,10 @@ static int commit_locked(struct fipc_channel *channel, const struct fipc_room *r
         return -EBUSY;
     if (fipc_unlikely(fipc_load_relaxed(&shm->put.flags) & FIPC_SIDE_ARMED) &&
         fipc_load_relaxed(&shm->token) == 0) {
-        /* step put-token, as in channel.c: readable before published. */
         rc = fipc_channel_ring(channel);
         if (rc < 0)
             return rc;
+        /* step put-token, as in channel.c: readable before published. */
         fipc_store_relaxed(&shm->token, 1);
     }
     if (room->pad != 0)

@@ -402,8 +402,8 @@ static int take_fragment(struct fipc_conn *conn, const struct fipc_side_copy_shm
     taken.read_pos = 0;
     rc = take_record(conn, at, header, false, &taken);
     if (rc == 0 && header->kind == FIPC_RECORD_LAST) {
-        /* step recv-turn-end: dying before it leaves a dead owner's turn and no rest. */
         fipc_store_relaxed(&conn->recv_thread, 0);
+        /* step recv-turn-end: dying before it leaves a dead owner's turn and no rest. */
         fipc_store_release(T1, &conn->in.shm->recv_turn, 0);
         state->owner = 0;
     }

@@ -334,9 +334,10 @@ int fipc_queue_task_done(struct fipc_queue *queue) {
         done = fipc_load_seqcst(J2, &header->done_count);
         if (done >= fipc_queue_task_count(queue))
             return -ERANGE;
+        /* step task-done. J1, pairs with J2 in fipc_queue_unfinished(): dying behind it costs
+         * join() its recheck interval. */
     } while (!fipc_cas64_seqcst(J1, &header->done_count, done, done + 1));
-    /* J1, pairs with J2 in fipc_queue_unfinished(). step task-done is the swap above: dying before this costs join() its recheck
-     * interval. Counted anew: a shutdown may have given up the rest. */
+    /* Counted anew: a shutdown may have given up the rest. */
     if (fipc_queue_unfinished(queue) == 0)
         fipc_sleepers_wake_all(&header->done_sleepers);
     return 0;

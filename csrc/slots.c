@@ -85,12 +85,12 @@ static int claim_slot(struct fipc_segment *segment, bool inherited, struct claim
         rc = reserve_slot(segment, slot);
         if (rc < 0)
             goto out_close;
+        /* step claim-lock: the slot is ours from here on; if we die, it is free again. */
         rc = fipc_os_lock_byte(fd, FIPC_SLOT_LOCK_POS + slot);
         if (rc == -EAGAIN)
             continue;
         if (rc < 0)
             goto out_close;
-        /* step claim-lock: the slot is ours from here on; if we die, it is free again. */
         gen = fipc_load_acquire(E2, &shm->gen);
         if (fipc_load_relaxed(&shm->state) != FIPC_SLOT_FREE) {
             rc = sweep_slot(segment, slot); /* its last owner was killed */

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz.targets import WRAPPED, Target, core_sources, extension_sources
+from tests.fuzz.targets import WRAPPED, Break, Target, core_sources, extension_sources
 from tests.support import ROOT
 
 FOLDER = ROOT / "build" / "fuzz"
@@ -37,9 +37,10 @@ FINDS = Variant("finds", True)
 COUNTS = Variant("counts", False)
 
 
-def broken(target: Target) -> Variant:
+def broken(check: Break) -> Variant:
     """The build that leaves a check out."""
-    return Variant("broken", True, target.broken_by)
+    name = check.macro.removeprefix("FASTIPC_BREAK_").lower().replace("_", "-")
+    return Variant(f"without-{name}", True, check.macro)
 
 
 def _python_flags() -> tuple[list[str], list[str]]:
@@ -156,7 +157,8 @@ class Builder:
         """The program that looks for inputs, or the one that counts the lines of those found."""
         sources = self._sources()
         if self.variant.finds:
-            name = f"fuzz_{self.target.name}" + ("_broken" if self.variant.broken_by else "")
+            ending = f"_{self.variant.name}" if self.variant.broken_by else ""
+            name = f"fuzz_{self.target.name}{ending}"
             return self._link(name, sources, [*ASAN, "-fsanitize=fuzzer"])
         sources.append(ROOT / "tests/fuzz/replay.c")
         return self._link(f"replay_{self.target.name}", sources, LINES)

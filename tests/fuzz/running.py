@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -35,6 +35,13 @@ ENVIRONMENT = {
 }
 
 
+# Fuzzers run beside each other, but are built one after the other: they share objects, and the
+# program that makes their seeds.
+BUILDING = threading.Lock()
+# Set once nothing more is to be begun.
+GIVEN_UP = threading.Event()
+
+
 @dataclass
 class Run:
     """What a fuzzer did."""
@@ -51,8 +58,10 @@ def _environment(**more: str) -> dict[str, str]:
     return {**os.environ, **ENVIRONMENT, **more}
 
 
-def _cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+def _cpu_s_of(process: subprocess.Popen[bytes]) -> float:
+    """Waits for a program; returns its own CPU time, without that of others beside it."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_utime + usage.ru_stime
 
 
@@ -75,25 +84,29 @@ def make_seeds(target: Target, variant: Variant, program: Path) -> Path:
 
 def fuzz(target: Target, variant: Variant, cpu_s: float, within_s: float, seed: int = 0) -> Run:
     """Runs a fuzzer for so many seconds of CPU time, or until it finds something."""
-    program = Builder(target, variant).fuzzer()
-    seeds = make_seeds(target, variant, program)
+    with BUILDING:
+        program = Builder(target, variant).fuzzer()
+        seeds = make_seeds(target, variant, program)
     corpus = _empty(FOLDER / "corpus" / variant.name / target.name)
     artifacts = _empty(FOLDER / "found" / variant.name / target.name)
     run = Run(log=FOLDER / f"{variant.name}-{target.name}.log")
-    began, cpu_began = time.monotonic(), _cpu_s()
+    began = time.monotonic()
     with run.log.open("w") as log:
         while run.cpu_s < cpu_s and run.seconds < within_s and not run.found:
+            if GIVEN_UP.is_set():
+                raise RuntimeError(f"{target.name} was given up")
             seconds = max(1, min(cpu_s - run.cpu_s, within_s - run.seconds))
-            subprocess.run(
+            process = subprocess.Popen(
                 [
                     program, corpus, seeds, f"-max_total_time={seconds:.0f}",
                     f"-timeout={HANG_S}", f"-rss_limit_mb={MEMORY_MIB}",
                     f"-max_len={INPUT_BYTES}", f"-artifact_prefix={artifacts}/", f"-seed={seed}",
                     "-print_final_stats=1", "-reload=0",
                 ],
-                env=_environment(), stdout=log, stderr=log, check=False,
+                env=_environment(), stdout=log, stderr=log,
             )  # fmt: skip
-            run.cpu_s, run.seconds = _cpu_s() - cpu_began, time.monotonic() - began
+            run.cpu_s += _cpu_s_of(process)
+            run.seconds = time.monotonic() - began
             run.found = sorted(artifacts.iterdir())
             seed = seed and seed + 1
     text = run.log.read_text(errors="replace")
@@ -122,7 +135,8 @@ class Coverage:
 
 def _counts(target: Target) -> dict[str, dict[int, int]]:
     """How often each line was run with the inputs that were kept, and the seeds."""
-    program = Builder(target, COUNTS).fuzzer()
+    with BUILDING:
+        program = Builder(target, COUNTS).fuzzer()
     profiles = _empty(FOLDER / "profiles" / target.name)
     folders = (
         FOLDER / "seeds" / FINDS.name / target.name,

@@ -32,6 +32,15 @@ class Decoder:
 
 
 @dataclass(frozen=True)
+class Break:
+    """A check that --prove leaves out, and how the fuzzer has to report that."""
+
+    macro: str
+    found_as: str  # how libFuzzer's file is called: crash or timeout
+    what: str
+
+
+@dataclass(frozen=True)
 class Target:
     """One fuzzer."""
 
@@ -39,8 +48,9 @@ class Target:
     what: str
     sources: tuple[str, ...]
     embeds_python: bool
-    # Leaves out a check that the fuzzer must then miss, for --prove.
-    broken_by: str
+    breaks: tuple[Break, ...]
+    # Lines of the decoders that a minute of CPU time has to reach; ten minutes have to reach 95 %.
+    least_percent_of_a_minute: float
     decoders: tuple[Decoder, ...] = field(default=())
 
 
@@ -119,6 +129,16 @@ IN_THE_EXTENSION = (
 # Lines of decoders that are left out of the count, by a part of their text: why. None so far.
 UNREACHABLE: dict[str, dict[str, str]] = {}
 
+RECORD_LENGTH = Break(
+    "FASTIPC_BREAK_RECORD_LENGTH", "crash", "a record's length against the end of its ring"
+)
+RING_BOUND = Break(
+    "FASTIPC_BREAK_RING_BOUND", "timeout", "how far one look at write_pos leads around a ring"
+)
+CODED_LENGTH = Break(
+    "FASTIPC_BREAK_CODED_LENGTH", "crash", "a value's length against the end of its message"
+)
+
 CORE = ("tests/fuzz/world.c", "tests/fuzz/scenes.c", "tests/fuzz/system.c",
         "tests/fuzz/queue_operations.c", "tests/fuzz/pipe_operations.c")  # fmt: skip
 
@@ -130,7 +150,8 @@ TARGETS = {
             "a segment with the fuzzer's bytes over its records, words and descriptors",
             (*CORE, "tests/fuzz/fuzz_records.c"),
             False,
-            "FASTIPC_BREAK_RECORD_LENGTH",
+            (RECORD_LENGTH, RING_BOUND),
+            93.5,  # seen: 94.7 to 95.2; the seeds alone reach 94.0, in the same way each time
             IN_THE_CORE,
         ),
         Target(
@@ -138,7 +159,8 @@ TARGETS = {
             "messages as the extension gets them: coded, in blocks, in batches; handles",
             ("tests/fuzz/fuzz_codec.c",),
             True,
-            "FASTIPC_BREAK_CODED_LENGTH",
+            (CODED_LENGTH,),
+            96.0,  # seen: 97.4
             IN_THE_EXTENSION,
         ),
         Target(
@@ -146,7 +168,8 @@ TARGETS = {
             "a segment that another thread scribbles over while it is used",
             (*CORE, "tests/fuzz/fuzz_scribble.c"),
             False,
-            "FASTIPC_BREAK_RECORD_LENGTH",
+            (RECORD_LENGTH, RING_BOUND),
+            92.5,  # seen: 94.0 and 95.0, of the seeds alone 94.2: threads meet as chance has it
             IN_THE_CORE,
         ),
     )

@@ -7,10 +7,13 @@ pairs are run by `python -m tests.orders`, which needs ThreadSanitizer.
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pytest
 
 from tests.orders.build import CSRC, HERE, bits
-from tests.orders.proofs import INCLUDED, LITMUS, RACES, all_pairs, pairs_of
-from tests.orders.runs import judge_litmus, judge_race, reported
+from tests.orders.proofs import INCLUDED, LITMUS, RACES, UNSHOWN, all_pairs, pairs_of
+from tests.orders.runs import judge_litmus, judge_race, reported, run_litmus
 
 
 def test_each_pair_has_the_tests_that_its_row_names() -> None:
@@ -52,6 +55,27 @@ def test_each_program_has_the_pairs_that_are_to_be_run_in_it() -> None:
     assert set(re.findall(r'^    \{"([A-Z])", ', (HERE / "litmus.c").read_text(), re.M)) == set(
         LITMUS
     )
+
+
+def test_each_side_of_a_pair_has_a_mutant_that_lacks_its_order() -> None:
+    split = {label for litmus in LITMUS.values() for label, _ in litmus.mutants}
+    relaxed = {label for pair in all_pairs() if pair.name in RACES for label in pair.labels}
+    labels = {label for pair in all_pairs() for label in pair.labels}
+    assert labels - split - relaxed == set(UNSHOWN)
+    for name, litmus in LITMUS.items():
+        # Both store before they load, so both have something to be taken apart.
+        assert [label for label, _ in litmus.mutants] == ["L2" if name == "W" else f"{name}1", "W2"]
+
+
+def test_a_litmus_test_that_lacks_a_cpu_is_a_failure_unless_that_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3})
+    for split in (None, "T1"):
+        failed = run_litmus(Path("never-run"), "T", split, may_miss_a_cpu=False)
+        known = run_litmus(Path("never-run"), "T", split, may_miss_a_cpu=True)
+        assert failed.wrong == failed.showed == known.showed == "not run: there is only one CPU"
+        assert known.wrong is None
 
 
 def test_labels_are_handed_over_as_atomics_h_wants_them() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from benchmarks import kill_matrix
@@ -44,12 +48,56 @@ def test_the_table_counts_rounds_that_were_unusable_or_saw_damage() -> None:
     assert kill_matrix.summary([{"absent": "not installed"}]) == "-"
     made = kill_matrix.markdown(
         {
+            "command": "python -m benchmarks.kill_matrix --rounds 3",
+            "settings": {"sizes": ["100 B", "16 KiB", "1 MB"], "kills": 7},
             "environment": kill_matrix.environment.describe(["fastipc"]),
             "rounds": {"fastipc": {"100 B": [good]}, "dejaq": {"1 MB": rounds}},
         }
     )
     assert "| fastipc | 0 of 1 | - | - |" in made
     assert "| dejaq | - | - | 2 of 3 |" in made
+    assert "`python -m benchmarks.kill_matrix --rounds 3`, " in made
+    assert "; 7 kills a round" in made
+
+
+def test_rounds_are_kept_with_their_command_and_make_the_same_table_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept, readme = tmp_path / "kept.json", tmp_path / "README.md"
+    readme.write_text(f"before\n{kill_matrix.BEGIN}\nold\n{kill_matrix.END}\nbehind\n")
+    found = {"usable": True, "damaged": False, "kills": 12}
+    monkeypatch.setattr(kill_matrix, "ask_round", lambda library, size, seed: found)
+    monkeypatch.setattr(kill_matrix, "shown", iter)
+    run = ["--rounds", "2", "--libraries", "fastipc,dejaq", "--sizes", "1 MB"]
+    assert kill_matrix.main([*run, "--json", str(kept), "--readme", str(readme)]) == 0
+    written = readme.read_text()
+    assert written.startswith(f"before\n{kill_matrix.BEGIN}\n| rounds that")
+    assert written.endswith(f"{kill_matrix.END}\nbehind\n")
+    assert "| dejaq | 0 of 2 |" in written
+    assert "--rounds 2 --libraries fastipc,dejaq --sizes '1 MB' --json" in written
+    monkeypatch.setattr(kill_matrix, "ask_round", None)  # no round is done
+    readme.write_text(written.replace("0 of 2", "1 of 2"))
+    assert kill_matrix.main(["--from", str(kept), "--readme", str(readme)]) == 0
+    assert readme.read_text() == written
+
+
+def test_the_table_in_readme_is_that_of_the_kept_rounds() -> None:
+    kept = json.loads(kill_matrix.KEPT.read_text())
+    readme = (kill_matrix.ROOT / "README.md").read_text()
+    assert kill_matrix.table_of(readme) == kill_matrix.markdown(kept), (
+        f"run python -m benchmarks.kill_matrix --from {kill_matrix.KEPT} --readme README.md"
+    )
+
+
+def test_the_kept_rounds_are_of_a_commit_and_of_every_library_and_size() -> None:
+    kept = json.loads(kill_matrix.KEPT.read_text())
+    assert re.fullmatch("[0-9a-f]{40}", kept["environment"]["commit"]), "changes were not committed"
+    assert tuple(kept["rounds"]) == kill_matrix.LIBRARIES
+    for library, by_size in kept["rounds"].items():
+        assert list(by_size) == list(kill_matrix.SIZES)
+        for rounds in by_size.values():
+            assert len(rounds) == kept["settings"]["rounds"]
+            assert not any("absent" in each for each in rounds), library
 
 
 def test_an_unknown_size_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

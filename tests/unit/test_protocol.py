@@ -72,6 +72,79 @@ def test_the_crash_table_has_each_step_that_the_code_names_and_no_other() -> Non
     assert {name_of(cells[0]) for cells in rows(section("Crash table"))} == named
 
 
+# What changes shared memory, or what the kernel keeps for all: by atomics.h's names, and these.
+ORDERS = "relaxed|release|acquire|seqcst"
+ACCESS = rf"\bfipc_(?:store|exchange32|fetch_(?:add|or|and)|cas(?:32|64))_(?:{ORDERS})\("
+DOES_A_STEP = {
+    "fipc_side_publish": "stores the generation of a side",
+    "set_shut": "swaps the flags of a side",
+    "fipc_os_lock_byte": "takes a file lock",
+    "fipc_os_unmap": "drops a file lock with the mapping that kept it",
+    "fipc_os_fill": "writes the first pages, in one system call",
+}
+OF_THE_SYSTEM = {name for name in DOES_A_STEP if name.startswith("fipc_os_")}
+
+
+def blank(text: str) -> str:
+    """The text of a C file without its comments; each character stays where it was."""
+    return re.sub(r"/\*.*?\*/", lambda found: re.sub(r"[^\n]", " ", found[0]), text, flags=re.S)
+
+
+def statements_of_the_steps(text: str) -> Iterator[tuple[str, str]]:
+    """Each step that a comment names, with the statement at which that comment stands: the one that
+    ends before it on its line or, if there is none, the one that begins behind it.
+    """
+    code = blank(text)
+    for comment in re.finditer(r"/\*.*?\*/", text, re.S):
+        before = code[: comment.start()]
+        if before.rpartition("\n")[2].strip():
+            statement = re.split(r"[;{}]", before.rstrip(" ;{}"))[-1]
+        else:
+            statement = re.split(r"[;{}]", code[comment.end() :].lstrip(" \n}"))[0]
+        for step in re.findall(r"\bstep ([a-z]+(?:-[a-z]+)+)", comment[0]):
+            yield step, statement
+
+
+def test_each_step_stands_at_the_store_or_the_call_that_does_it() -> None:
+    does = re.compile(rf"{ACCESS}|\b(?:{'|'.join(DOES_A_STEP)})\(")
+    for path in sorted((ROOT / "csrc").glob("*.[ch]")):
+        for step, statement in statements_of_the_steps(path.read_text()):
+            assert does.search(statement), (
+                f"{path.name}: step {step} stands at {statement.strip()!r}"
+            )
+
+
+def test_what_does_a_step_in_the_place_of_a_store_makes_one() -> None:
+    for name in sorted(set(DOES_A_STEP) - OF_THE_SYSTEM):
+        body = re.search(rf"^[^\n;]*\b{name}\([^;]*?\) \{{\n(.*?)^\}}", blank(SOURCES), re.M | re.S)
+        assert body, f"there is no {name}()"
+        assert re.search(ACCESS, body[1]), name
+
+
+def test_a_comment_belongs_to_the_statement_before_it_on_its_line_or_else_to_the_next() -> None:
+    text = """
+    if (!fipc_cas32_seqcst(W1, word, 1, 2)) /* step a-a */
+        continue;
+    /* step b-b: why,
+     * at length. */
+    x = 1; /* step c-c */
+    do {
+        f(x);
+        /* step d-d */
+    } while (!g(x));
+    fipc_store_release(D1, &flags,
+                       y); /* step e-e */
+"""
+    found = {step: " ".join(code.split()) for step, code in statements_of_the_steps(text)}
+    assert found == {
+        "a-a": "if (!fipc_cas32_seqcst(W1, word, 1, 2))",
+        "b-b": "x = 1",
+        "c-c": "x = 1",
+        "d-d": "while (!g(x))",
+        "e-e": "fipc_store_release(D1, &flags, y)",
+    }
+
+
 def test_the_operations_mention_each_step_that_the_code_names() -> None:
     named = set(re.findall(r"\bstep ([a-z]+(?:-[a-z]+)+)", SOURCES))
     told = CELL.findall(section("Operations") + section("Sleeping and waking"))
