@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import fastipc
 from fastipc import _core
 
+from .books import Account, Noted
 from .channels import Channel, expect_records_for_blocks, wait_until
 from .harness import Laboratory
 from .operation import AFTER, BEFORE, Catalog, Operation, Reports, State, Violation, during, match
@@ -54,7 +55,7 @@ CATALOG = Catalog(
 
 def value_of(label: str) -> Any:
     """Returns the item of that label."""
-    return CATALOG.values[label]
+    return CATALOG.value(label)
 
 
 class ChannelOperation(Operation):
@@ -66,14 +67,20 @@ class ChannelOperation(Operation):
     left_out = ("os_room.c",)
     has_checker: ClassVar[bool] = False
     """Blocks may be queued, which the survivor then looks at before anything is got."""
-    may_lose: ClassVar[int] = 0
-    """So many messages, at most, may stats() count as lost."""
+    in_hand: ClassVar[int] = 0
+    """So many messages, at most, can a victim have taken that it has not noted as got."""
+    taken_before: ClassVar[int] = 0
+    """So many of them it has taken before the operation begins."""
+    carries: ClassVar[tuple[str, ...]] = ()
+    """Labels of what is put beside what is there before: made before anybody is forked."""
     copies_past: ClassVar[bool] = False
     """Large payloads are copied past the caches."""
     channel: Any
 
     def settle(self) -> None:
         _core.debug_keep_copies(past=self.copies_past)
+        for label in (*self.prefilled, *self.carries):
+            value_of(label)
 
     def module_path(self) -> str:
         return str(_core.__file__)
@@ -140,21 +147,71 @@ class ChannelOperation(Operation):
 
     def examine(self) -> dict[str, Any]:
         """Fresh process, with the drained object: what else must still be true."""
-        return {}
+        return {"lost": self.channel.account().lost}
 
     def judge(self, reports: Reports) -> str:
-        label = match(
+        """Compares what is left with the states, and then the books: not to be overridden."""
+        label = self.compare(reports)
+        account = self.channel.account()
+        if reports.fresh["lost"] != account.lost:
+            raise Violation(
+                f"stats() counted {reports.fresh['lost']} lost messages in the fresh process, and "
+                f"counts {account.lost} behind it"
+            )
+        self.check_books(label, account, self.channel.ledger.read())
+        return label
+
+    def compare(self, reports: Reports) -> str:
+        """Parent: returns the label of the state that was found, or raises Violation."""
+        return match(
             [State(s.label, (*s.items, "s", "f"), s.unfinished) for s in self.states()],
             [*reports.survivor["items"], *reports.fresh["items"]],
             reports.fresh.get("unfinished"),
         )
-        self.check_loss(label, reports.lost)
-        return label
 
-    def check_loss(self, label: str, lost: int) -> None:
-        """What is gone is counted as lost, unless it had just reached the caller."""
-        if lost > self.may_lose or (lost > 0 and label == BEFORE):
-            raise Violation(f"stats() counts {lost} lost messages in the state {label}")
+    def victims(self) -> int:
+        """So many processes were killed."""
+        return 1
+
+    def given_up(self, label: str) -> int:
+        """So many messages has a shutdown given up in the state of that label."""
+        return 0
+
+    def check_books(self, label: str, account: Account, noted: Noted) -> None:
+        """What was taken has reached its caller, or it is lost, and is then counted once.
+
+        Who is killed between fipc_channel_count_given_now()'s store, which counts a message as
+        given, and the note, which he makes as soon as his call has returned, has been given a
+        message of which nobody else knows. Some such window is inherent: the count cannot come
+        behind the return. It is wider than it has to be in Queue.get() of bytes, and there and in
+        Connection.recv() of an object that runs no code of its own: they count before they make
+        the object, so that a kill in the decoder costs a message that stats().lost leaves out.
+        """
+        if not noted.ended <= account.puts <= noted.begun:
+            raise Violation(
+                f"stats() counts {account.puts} puts; {noted.ended} have returned, {noted.begun} "
+                "had begun"
+            )
+        if account.gets + self.given_up(label) != account.puts:
+            raise Violation(
+                f"stats() counts {account.puts} puts, and {account.gets} gets in a drained object"
+            )
+        in_hand = self.victims() * self.in_hand
+        unnoted = account.given - noted.got
+        if not 0 <= unnoted <= in_hand:
+            raise Violation(
+                f"{account.given} messages have reached their callers by the library's count, "
+                f"{noted.got} by theirs; the dead can have had {in_hand} in hand"
+            )
+        missing = account.gets - noted.got
+        if account.lost != missing - unnoted:
+            raise Violation(
+                f"stats() counts {account.lost} lost messages, but {missing} are missing, of which "
+                f"{unnoted} had reached their callers"
+            )
+        untouched = label == BEFORE and self.victims() == 1
+        if missing > (self.taken_before if untouched else in_hand):
+            raise Violation(f"{missing} messages are missing in the state {label}")
 
     def close(self) -> None:
         self.channel.close()
@@ -164,6 +221,10 @@ class PutOperation(ChannelOperation):
     """Puts one item behind what is there."""
 
     item: ClassVar[str] = "x"
+
+    def settle(self) -> None:
+        super().settle()
+        value_of(self.item)
 
     def act(self) -> None:
         self.put(self.item)
@@ -176,6 +237,8 @@ class PutOperation(ChannelOperation):
 class GetOperation(ChannelOperation):
     """Takes the first item; what a dead process had taken is lost with it, and only that."""
 
+    loses = True
+    in_hand = 1
     prefilled: ClassVar[tuple[str, ...]] = ("p1", "p2", "p3")
 
     def act(self) -> None:
@@ -196,7 +259,7 @@ class WakingPut(PutOperation):
     prefilled: ClassVar[tuple[str, ...]] = ()
     has_peer = True
     peer_sleeps = True
-    peer_ends_first = True  # the fresh process might take what the survivor woke it for
+    peer_ends_first = True
 
     def assist(self, link: Link) -> list[str]:
         return [CATALOG.label(self.channel.get(None))]
@@ -208,8 +271,17 @@ class WakingPut(PutOperation):
             )
         with during("put"):
             self.put("s")
-        return {}
+        with during("wake"):
+            # Before, it was woken for this one, which is not to be taken from under its hands.
+            wait_until(
+                lambda: self.channel.ledger.read().got > 0, "the sleeper did not get anything"
+            )
+        with during("put and get"):
+            self.put("t")
+            return {"items": self.get_until("t")}
 
-    def judge(self, reports: Reports) -> str:
-        items = [*reports.peer, *reports.fresh["items"]]
-        return match([State(s.label, (*s.items, "s", "f")) for s in self.states()], items, None)
+    def compare(self, reports: Reports) -> str:
+        items = [*reports.peer, *reports.survivor["items"], *reports.fresh["items"]]
+        return match(
+            [State(s.label, (*s.items, "s", "t", "f")) for s in self.states()], items, None
+        )

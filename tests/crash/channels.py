@@ -1,15 +1,18 @@
 """One manner of speaking for everything that carries items: put, get, size, check.
 
-Adapters for Queue, JoinableQueue, SimpleQueue (of any implementation) and the pair of a Pipe.
+Each put and get is noted in the object's ledger. Adapters for Queue, JoinableQueue, SimpleQueue (of
+any implementation) and the pair of a Pipe.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue as queue_module
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from .books import Account, Ledger
 from .operation import Violation
 
 # Seconds that a get or put may take after a kill. The promise is 50 ms; but a victim that is
@@ -20,21 +23,24 @@ PATIENCE = 8.0
 class Channel(Protocol):
     """What operations and checks need of an object under test."""
 
+    ledger: Ledger
+
     def attach(self) -> None: ...
     def put(self, item: object) -> None: ...
     def get(self, timeout: float | None = PATIENCE) -> object: ...
     def has_items(self) -> bool: ...
     def expect_empty(self) -> None: ...
+    def account(self) -> Account: ...
     def check(self) -> None: ...
     def close(self) -> None: ...
 
 
-def wait_until(condition: Callable[[], bool], failure: str) -> None:
+def wait_until(condition: Callable[[], bool], failure: str, seconds: float = PATIENCE) -> None:
     """Watches, without taking part, that the others get on by themselves."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise Violation(f"{failure} within {PATIENCE:g} s")
+            raise Violation(f"{failure} within {seconds:g} s")
         time.sleep(0.002)
 
 
@@ -66,29 +72,54 @@ def expect_records_for_blocks(handle: Any) -> None:
         raise Violation(f"a block counts as queued, and no record carries it: {result}")
 
 
+@contextlib.contextmanager
+def noting_puts(ledger: Ledger, count: int = 1) -> Iterator[None]:
+    """Around a put of so many messages; one that raises has put none."""
+    ledger.note(begun=count)
+    try:
+        yield
+    except BaseException:
+        ledger.note(begun=-count)
+        raise
+    ledger.note(ended=count)
+
+
 class QueueChannel:
     """Queue and JoinableQueue."""
 
     def __init__(self, queue: Any, *, checked: bool = True) -> None:
         self.queue = queue
         self.checked = checked
+        self.ledger = Ledger()
 
     def attach(self) -> None:
         self.queue._attach()
 
     def put(self, item: object) -> None:
-        try:
-            self.queue.put(item, timeout=PATIENCE)
-        except queue_module.Full:
-            raise Violation(f"put() found no room within {PATIENCE:g} s") from None
+        with noting_puts(self.ledger):
+            try:
+                self.queue.put(item, timeout=PATIENCE)
+            except queue_module.Full:
+                raise Violation(f"put() found no room within {PATIENCE:g} s") from None
+
+    def put_many(self, items: Sequence[object]) -> None:
+        with noting_puts(self.ledger, len(items)):
+            self.queue.put_many(items, timeout=PATIENCE)
 
     def get(self, timeout: float | None = PATIENCE) -> object:
         try:
-            return self.queue.get(timeout=timeout)
+            item: object = self.queue.get(timeout=timeout)
         except queue_module.Empty:
             raise Violation(
                 f"get() found nothing within {PATIENCE:g} s, qsize() {self.queue.qsize()}"
             ) from None
+        self.ledger.note(got=1)
+        return item
+
+    def get_many(self, count: int) -> list[object]:
+        items: list[object] = self.queue.get_many(count, timeout=PATIENCE)
+        self.ledger.note(got=len(items))
+        return items
 
     def has_items(self) -> bool:
         return not self.queue.empty()
@@ -103,17 +134,20 @@ class QueueChannel:
         if self.queue.qsize() != 0 or not self.queue.empty():
             raise Violation(f"a drained queue has qsize() {self.queue.qsize()}")
 
-    def capacity(self) -> int:
-        """Fills an empty bounded queue, drains it again, returns how many went in."""
+    def capacity(self, size_bytes: int = 4) -> int:
+        """Fills an empty bounded queue with messages of that size, drains it again, returns how
+        many went in.
+        """
         count = 0
         try:
             while count < 1000:
-                self.queue.put_nowait(count)
+                with noting_puts(self.ledger):
+                    self.queue.put_nowait(b"%04d" % count * (size_bytes // 4))
                 count += 1
         except queue_module.Full:
             pass
         for expected in range(count):
-            if self.queue.get(timeout=PATIENCE) != expected:
+            if self.get() != b"%04d" % expected * (size_bytes // 4):
                 raise Violation("a refilled queue lost its order")
         return count
 
@@ -129,12 +163,16 @@ class QueueChannel:
         self.queue.join()
         return count
 
+    def account(self) -> Account:
+        return Account.of(self.queue.stats(), self.queue._handles()[0], 0)
+
     def check(self) -> None:
         if self.checked:
             expect_all_returned(self.queue)
 
     def close(self) -> None:
         self.queue.close()
+        self.ledger.close()
 
 
 class SimpleQueueChannel:
@@ -143,16 +181,20 @@ class SimpleQueueChannel:
     def __init__(self, queue: Any, *, checked: bool = True) -> None:
         self.queue = queue
         self.checked = checked
+        self.ledger = Ledger()
 
     def attach(self) -> None:
         attach = getattr(self.queue, "_attach", self.queue.empty)  # multiprocessing's has none
         attach()
 
     def put(self, item: object) -> None:
-        self.queue.put(item)
+        with noting_puts(self.ledger):
+            self.queue.put(item)
 
     def get(self, timeout: float | None = None) -> object:
-        return self.queue.get()
+        item: object = self.queue.get()
+        self.ledger.note(got=1)
+        return item
 
     def has_items(self) -> bool:
         return not self.queue.empty()
@@ -161,12 +203,16 @@ class SimpleQueueChannel:
         if self.has_items():
             raise Violation("a drained queue is not empty()")
 
+    def account(self) -> Account:
+        return Account.of(self.queue.stats(), self.queue._reader._handles()[0], 0)
+
     def check(self) -> None:
         if self.checked:
             expect_all_returned(self.queue)
 
     def close(self) -> None:
         self.queue.close()
+        self.ledger.close()
 
 
 class PipeChannel:
@@ -175,18 +221,22 @@ class PipeChannel:
     def __init__(self, sender: Any, receiver: Any) -> None:
         self.sender = sender
         self.receiver = receiver
+        self.ledger = Ledger()
 
     def attach(self) -> None:
         self.sender._attach()
         self.receiver._attach()
 
     def put(self, item: object) -> None:
-        self.sender.send(item)
+        with noting_puts(self.ledger):
+            self.sender.send(item)
 
     def get(self, timeout: float | None = PATIENCE) -> object:
         if timeout is not None and not self.receiver.poll(timeout):
             raise Violation(f"poll() saw nothing within {PATIENCE:g} s")
-        return self.receiver.recv()
+        item: object = self.receiver.recv()
+        self.ledger.note(got=1)
+        return item
 
     def has_items(self) -> bool:
         return bool(self.receiver.poll(0))
@@ -203,6 +253,12 @@ class PipeChannel:
         if self.sender.recv() != token:
             raise Violation("the other direction of the pipe is corrupt")
 
+    def account(self) -> Account:
+        return Account.of(self.sender.stats().sent, self.sender._handles()[0], 0)
+
+    def account_of_way_back(self) -> Account:
+        return Account.of(self.sender.stats().received, self.sender._handles()[0], 1)
+
     def check(self) -> None:
         for end in (self.sender, self.receiver):
             expect_all_returned(end)
@@ -210,3 +266,4 @@ class PipeChannel:
     def close(self) -> None:
         self.sender.close()
         self.receiver.close()
+        self.ledger.close()

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from .channel_operation import CATALOG, ChannelOperation, value_of
+from .books import Account, Noted
+from .channel_operation import CATALOG, ChannelOperation
 from .channels import PATIENCE, check_blocks
 from .harness import Laboratory
 from .operation import AFTER, BEFORE, Operation, Reports, State, Violation, during, match
@@ -27,7 +28,7 @@ class Refused:
         return _refuse, ()
 
 
-CATALOG.values = {**CATALOG.values, "refused": Refused()}
+CATALOG.values["refused"] = Refused()
 
 
 class QueueClose(OnQueue, ChannelOperation):
@@ -35,19 +36,22 @@ class QueueClose(OnQueue, ChannelOperation):
 
     name = "queue-close"
     prefilled: ClassVar[tuple[str, ...]] = ("refused", "large", "large2", "p1", "p2")
+    in_hand = 2
+    taken_before = 2
 
     def attach_victim(self) -> None:
         super().attach_victim()
         try:
-            self.channel.queue.get_many(3)
+            self.channel.get_many(3)
         except LookupError:
+            self.channel.ledger.note(got=1)  # which is the one that had no object
             return
         raise Violation("what cannot be unpickled was unpickled")
 
     def act(self) -> None:
         self.channel.queue.close()
 
-    def judge(self, reports: Reports) -> str:
+    def compare(self, reports: Reports) -> str:
         match(
             [State(s.label, (*s.items, "s", "f")) for s in self.states()],
             [*reports.survivor["items"], *reports.fresh["items"]],
@@ -124,7 +128,7 @@ class PipeCloseLastReader(OnPipe):
         """Returns how many were sent before."""
         for count in range(10_000):
             try:
-                self.channel.sender.send(value_of(self.sent))
+                self.put(self.sent)
             except BrokenPipeError:
                 return count
         raise Violation("there is no end to what can be sent to nobody")
@@ -156,9 +160,14 @@ class PipeCloseLastReader(OnPipe):
         found = check_blocks(self.channel.sender)
         if found["owned"] != 0:
             raise Violation(f"blocks of nobody's are left: {found}")
-        return {}
+        return {"lost": self.channel.account().lost}
 
-    def judge(self, reports: Reports) -> str:
+    def check_books(self, label: str, account: Account, noted: Noted) -> None:
+        # What was sent is in the ring for good: nobody has taken anything.
+        if (account.gets, account.given, account.lost, noted.got) != (0, 0, 0, 0):
+            raise Violation(f"nothing was received, and yet: {account}, {noted}")
+
+    def compare(self, reports: Reports) -> str:
         # It slept in the first large message, or behind small ones.
         if (reports.peer == 0) != (self.sent == "fragmented"):
             raise Violation(f"the sender did not sleep for want of room: {reports.peer} were sent")

@@ -68,12 +68,12 @@ class WithDoorbell(ChannelOperation):
         self.expect_readable()
         return report
 
-    def judge(self, reports: Any) -> str:
+    def compare(self, reports: Any) -> str:
         items = reports.fresh["items"]
         if items.count("t") != 1:
             raise Violation(f"lost or doubled: {items}")
         items.remove("t")
-        return super().judge(reports)
+        return super().compare(reports)
 
 
 class QueueDoorbell(WithDoorbell, OnBoundedQueue):
@@ -126,8 +126,6 @@ class QueueGetArmed(QueueDoorbell, GetOperation):
 
     name = "queue-get-armed"
     prefilled: ClassVar[tuple[str, ...]] = ("p1",)
-    may_lose = 1
-    loses = True
 
 
 class QueueShutdownArmed(QueueShutdown):

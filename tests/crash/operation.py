@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -145,7 +145,17 @@ class State:
 class Catalog:
     """The values that are in play, each under a short label, so that reports stay small."""
 
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
+    makers: dict[str, Callable[[], object]] = field(default_factory=dict)
+    """Of large values, which are made for the operations that have them in play: each fork copies
+    what its parent has.
+    """
+
+    def value(self, label: str) -> object:
+        """Returns the value of that label, and makes it when it is first asked for."""
+        if label not in self.values:
+            self.values[label] = self.makers[label]()
+        return self.values[label]
 
     def label(self, value: object) -> str:
         for label, known in self.values.items():

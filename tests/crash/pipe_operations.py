@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import fastipc
 
+from .books import Account, Noted
 from .channel_operation import (
     CATALOG,
     COPIES,
@@ -14,11 +15,11 @@ from .channel_operation import (
     GetOperation,
     PutOperation,
     WakingPut,
-    value_of,
 )
-from .channels import Channel, PipeChannel
+from .channels import Channel, PipeChannel, wait_until
+from .harness import Laboratory
 from .operation import AFTER, BEFORE, Reports, State, Violation, during, match
-from .processes import Link
+from .processes import Board, Link
 
 
 class OnPipe(ChannelOperation):
@@ -35,7 +36,13 @@ class OnPipe(ChannelOperation):
 
     def examine(self) -> dict[str, Any]:
         self.channel.expect_way_back(("back", 2))
-        return {}
+        return super().examine()
+
+    def check_books(self, label: str, account: Account, noted: Noted) -> None:
+        super().check_books(label, account, noted)
+        back = self.channel.account_of_way_back()
+        if back != Account(puts=2, gets=2, lost=0, given=2):
+            raise Violation(f"of the two messages of the other direction: {back}")
 
 
 class PipeSend(OnPipe, PutOperation):
@@ -58,30 +65,43 @@ class PipeSendFragmented(OnPipe, PutOperation):
     item = "fragmented"
     prefilled: ClassVar[tuple[str, ...]] = ()
     has_peer = True
+    peer_ends_first = True
+
+    def prepare(self, laboratory: Laboratory) -> None:
+        self.received = Board()
+        super().prepare(laboratory)
+
+    def close(self) -> None:
+        super().close()
+        self.received.close()
+
+    def receive(self) -> list[str]:
+        """Peer: receives up to the survivor's first message."""
+        found: list[str] = []
+        while "s" not in found:
+            found.append(CATALOG.label(self.channel.get(None)))
+        self.received[0] = 1
+        return found
 
     def assist(self, link: Link) -> list[str]:
-        found: list[str] = []
-        while "stop" not in found:
-            found.append(CATALOG.label(self.channel.receiver.recv()))
-        return found
+        return self.receive()
 
     def survive(self) -> dict[str, Any]:
         with during("put"):
             self.put("s")
+            # Not poll(), which sees nothing while the peer is in the middle of a message.
+            wait_until(lambda: self.received[0] == 1, "the peer does not receive")
+        with during("put and get"):
+            self.put("t")
+            items = [self.get()]
         with during("other direction"):
             self.channel.expect_way_back(("back", 1))
-        return {}
+        return {"items": items}
 
-    def arrive(self) -> dict[str, Any]:
-        with during("put"):
-            self.put("f")
-            self.put("stop")
-        return {}
-
-    def judge(self, reports: Reports) -> str:
+    def compare(self, reports: Reports) -> str:
         return match(
-            [State(s.label, (*s.items, "s", "f", "stop")) for s in self.states()],
-            reports.peer,
+            [State(s.label, (*s.items, "s", "t", "f")) for s in self.states()],
+            [*reports.peer, *reports.survivor["items"], *reports.fresh["items"]],
             None,
         )
 
@@ -97,8 +117,8 @@ class PipeRecvFragmented(OnPipe, GetOperation):
     peer_ends_first = True
 
     def assist(self, link: Link) -> None:
-        self.channel.sender.send(value_of("fragmented"))
-        self.channel.sender.send(value_of("t"))
+        self.put("fragmented")
+        self.put("t")
 
     def survive(self) -> dict[str, Any]:
         # First a get: the peer may still wait, inside its send, for room.
@@ -106,12 +126,14 @@ class PipeRecvFragmented(OnPipe, GetOperation):
             items = [self.get()]
         with during("put"):
             self.put("s")
+        with during("other direction"):
+            self.channel.expect_way_back(("back", 1))
         return {"items": items}
 
     def states(self) -> Sequence[State]:
         return [State(BEFORE, ("fragmented",)), State(AFTER, ())]
 
-    def judge(self, reports: Reports) -> str:
+    def compare(self, reports: Reports) -> str:
         # The peer's second message and the survivor's may come in either order.
         items = [*reports.survivor["items"], *reports.fresh["items"]]
         if items.count("t") != 1 or ("fragmented" in items[items.index("t") :]):

@@ -17,7 +17,15 @@ from .channel_operation import (
     WakingPut,
     value_of,
 )
-from .channels import PATIENCE, Channel, QueueChannel, SimpleQueueChannel, check_blocks, wait_until
+from .channels import (
+    PATIENCE,
+    Channel,
+    QueueChannel,
+    SimpleQueueChannel,
+    check_blocks,
+    noting_puts,
+    wait_until,
+)
 from .harness import Laboratory
 from .operation import AFTER, BEFORE, Reports, State, Violation, during, match
 from .processes import Link
@@ -33,10 +41,11 @@ class OnBoundedQueue(ChannelOperation):
         return QueueChannel(fastipc.get_context("fork").Queue(self.maxsize))
 
     def examine(self) -> dict[str, Any]:
+        report = super().examine()
         capacity = self.channel.capacity()
         if capacity != self.maxsize:
             raise Violation(f"a Queue({self.maxsize}) holds {capacity} items")
-        return {"lost": self.channel.queue.stats().lost}
+        return report
 
 
 class OnQueue(ChannelOperation):
@@ -47,8 +56,36 @@ class OnQueue(ChannelOperation):
     def open(self) -> Channel:
         return QueueChannel(fastipc.get_context("fork").Queue())
 
+
+class OnByteQueue(ChannelOperation):
+    """On a queue with so many bytes of room, which must hold afterwards what it held before."""
+
+    has_checker = True
+    max_bytes: ClassVar[int] = 50_000
+    sizes: ClassVar[tuple[int, ...]] = (100, 6_000)
+    """Of messages that travel inside the ring, and in a block."""
+
+    def open(self) -> Channel:
+        return QueueChannel(fastipc.get_context("fork").Queue(max_bytes=self.max_bytes))
+
+    def prepare(self, laboratory: Laboratory) -> None:
+        self.channel = self.open()
+        self.held_before = [self.channel.capacity(size) for size in self.sizes]
+        # All of the room was used, and no more; beside its own bytes a message takes some.
+        for size, held in zip(self.sizes, self.held_before, strict=True):
+            if not self.max_bytes // (size + 64) <= held <= self.max_bytes // size:
+                raise Violation(f"{held} messages of {size} bytes fit into {self.max_bytes}")
+        for label in self.prefilled:
+            self.put(label)
+
     def examine(self) -> dict[str, Any]:
-        return {"lost": self.channel.queue.stats().lost}
+        report = super().examine()
+        held = [self.channel.capacity(size) for size in self.sizes]
+        if held != self.held_before:
+            raise Violation(
+                f"of messages of {self.sizes} bytes {held} fit, before it was {self.held_before}"
+            )
+        return report
 
 
 class OnSimpleQueue(ChannelOperation):
@@ -65,14 +102,30 @@ class OnJoinableQueue(ChannelOperation):
         return QueueChannel(fastipc.get_context("fork").JoinableQueue())
 
     def examine(self) -> dict[str, Any]:
-        return {"unfinished": self.channel.unfinished()}
+        return {**super().examine(), "unfinished": self.channel.unfinished()}
 
-    def judge(self, reports: Reports) -> str:
+    def compare(self, reports: Reports) -> str:
         return match(
             [State(s.label, (*s.items, "s", "f"), (s.unfinished or 0) + 2) for s in self.states()],
             [*reports.survivor["items"], *reports.fresh["items"]],
             reports.fresh["unfinished"],
         )
+
+
+class OnBoundedJoinableQueue(OnJoinableQueue):
+    """On a JoinableQueue(8), which must hold 8 items afterwards, all of whose tasks get done."""
+
+    maxsize: ClassVar[int] = 8
+
+    def open(self) -> Channel:
+        return QueueChannel(fastipc.get_context("fork").JoinableQueue(self.maxsize))
+
+    def examine(self) -> dict[str, Any]:
+        report = super().examine()
+        capacity, tasks = self.channel.capacity(), self.channel.unfinished()
+        if (capacity, tasks) != (self.maxsize, self.maxsize):
+            raise Violation(f"a JoinableQueue({self.maxsize}) holds {capacity}, of {tasks} tasks")
+        return report
 
 
 class QueuePut(OnBoundedQueue, PutOperation):
@@ -158,7 +211,7 @@ class QueuePutMany(OnBoundedQueue, ChannelOperation):
     batch: ClassVar[tuple[str, ...]] = ("x", "large", "x1", "large2", "x2")
 
     def act(self) -> None:
-        self.channel.queue.put_many([value_of(label) for label in self.batch], timeout=PATIENCE)
+        self.channel.put_many([value_of(label) for label in self.batch])
 
     def states(self) -> Sequence[State]:
         before = self.prefilled
@@ -172,7 +225,7 @@ class QueuePutManyGrowing(OnQueue, ChannelOperation):
     batch: ClassVar[tuple[str, ...]] = tuple(f"fill{i}" for i in range(120))
 
     def act(self) -> None:
-        self.channel.queue.put_many([value_of(label) for label in self.batch], timeout=PATIENCE)
+        self.channel.put_many([value_of(label) for label in self.batch])
 
     def states(self) -> Sequence[State]:
         counts = range(len(self.batch) + 1)
@@ -184,16 +237,12 @@ class QueueGet(OnBoundedQueue, GetOperation):
     """get() of a small item; what is gone is lost, unless it had just reached the caller."""
 
     name = "queue-get"
-    loses = True
-    may_lose = 1
 
 
 class QueueGetLarge(OnBoundedQueue, GetOperation):
     """get() of an item in a block, up to the release of the block."""
 
     name = "queue-get-large"
-    loses = True
-    may_lose = 1
     prefilled: ClassVar[tuple[str, ...]] = ("large", "large2", "p1")
 
 
@@ -202,11 +251,11 @@ class QueueGetMany(OnBoundedQueue, ChannelOperation):
 
     name = "queue-get-many"
     loses = True
-    may_lose = 4
+    in_hand = 4
     prefilled: ClassVar[tuple[str, ...]] = ("p1", "large", "p2", "large2", "p3", "p4")
 
     def act(self) -> None:
-        self.channel.queue.get_many(4, timeout=PATIENCE)
+        self.channel.get_many(4)
 
     def states(self) -> Sequence[State]:
         before = self.prefilled
@@ -218,7 +267,7 @@ class QueueGetNextRing(OnQueue, ChannelOperation):
 
     name = "queue-get-next-ring"
     loses = True
-    may_lose = 1
+    in_hand = 1
 
     def prepare(self, laboratory: Laboratory) -> None:
         self.channel = self.open()
@@ -243,6 +292,40 @@ class JoinableQueuePut(OnJoinableQueue, PutOperation):
     """put() that also counts a task."""
 
     name = "joinablequeue-put"
+
+    def states(self) -> Sequence[State]:
+        before, after = super().states()
+        return [State(BEFORE, before.items, 2), State(AFTER, after.items, 3)]
+
+
+class QueuePutBytes(OnByteQueue, PutOperation):
+    """put() into a queue whose bytes are bounded, of an item in a block."""
+
+    name = "queue-put-bytes"
+    item = "block"
+
+
+class QueueGetBytes(OnByteQueue, ChannelOperation):
+    """Two get()s from a queue whose bytes are bounded: of an item in a block and of a small one."""
+
+    name = "queue-get-bytes"
+    loses = True
+    in_hand = 1
+    prefilled: ClassVar[tuple[str, ...]] = ("block", "p1", "p2")
+
+    def act(self) -> None:
+        self.channel.get()
+        self.channel.get()
+
+    def states(self) -> Sequence[State]:
+        items = self.prefilled
+        return [State(BEFORE, items), State("between", items[1:]), State(AFTER, items[2:])]
+
+
+class JoinableQueuePutBounded(OnBoundedJoinableQueue, PutOperation):
+    """put() into a JoinableQueue with a maxsize."""
+
+    name = "joinablequeue-put-bounded"
 
     def states(self) -> Sequence[State]:
         before, after = super().states()
@@ -316,11 +399,14 @@ class Shutdown(OnJoinableQueue):
                     raise Violation("get() says that the queue is shut, the queue does not")
             else:
                 self.channel.expect_empty()
-            report = {"items": items, "unfinished": self.channel.unfinished()}
+            report = {"items": items, **self.examine()}
             self.channel.check()
         return report
 
-    def judge(self, reports: Reports) -> str:
+    def given_up(self, label: str) -> int:
+        return len(self.prefilled) if self.immediate and label == AFTER else 0
+
+    def compare(self, reports: Reports) -> str:
         return match(
             self.states(),
             [*reports.survivor["items"], *reports.fresh["items"]],
@@ -366,38 +452,52 @@ class QueueShutdownWaking(OnQueue, ChannelOperation):
     def act(self) -> None:
         self.channel.queue.shutdown()
 
-    def assist(self, link: Link) -> str:
+    def get_or_learn(self, timeout: float | None = PATIENCE) -> str:
         try:
-            return CATALOG.label(self.channel.get(None))
+            return CATALOG.label(self.channel.get(timeout))
         except fastipc.ShutDown:
             return "shut"
 
+    def put_or_learn(self, label: str) -> list[str]:
+        try:
+            self.put(label)
+        except fastipc.ShutDown:
+            return ["put refused"]
+        return []
+
+    def assist(self, link: Link) -> str:
+        return self.get_or_learn(None)
+
     def survive(self) -> dict[str, Any]:
         with during("put"):
-            try:
-                self.put("s")
-            except fastipc.ShutDown:
-                return {"shut": True}
-        return {"shut": False}
+            items = self.put_or_learn("s")
+            if not items:  # the sleeper's, whom it wakes
+                wait_until(
+                    lambda: self.channel.ledger.read().got > 0, "the sleeper did not get anything"
+                )
+                items = self.put_or_learn("t")
+        with during("get"):
+            return {"items": [*items, self.get_or_learn()]}
 
     def arrive(self) -> dict[str, Any]:
-        try:
-            self.channel.get(0)
-        except fastipc.ShutDown:
-            shut = True
-        except Violation:
-            shut = False
-        else:
-            raise Violation("an item that was put once came twice")
-        self.channel.check()
-        return {"shut": shut}
+        with during("put"):
+            items = self.put_or_learn("f")
+        with during("get"):
+            items.append(self.get_or_learn())
+        with during("when drained"):
+            if items[-1] != "shut":
+                self.channel.expect_empty()
+            report = {"items": items, **self.examine()}
+            self.channel.check()
+        return report
 
-    def judge(self, reports: Reports) -> str:
-        found = (reports.peer, reports.survivor["shut"], reports.fresh["shut"])
-        states = {("s", False, False): BEFORE, ("shut", True, True): AFTER}
-        if found not in states:
-            raise Violation(f"sleeper, survivor and fresh process disagree: {found}")
-        return states[found]
+    def compare(self, reports: Reports) -> str:
+        refused = ("put refused", "shut")
+        return match(
+            [State(BEFORE, ("s", "t", "f")), State(AFTER, ("shut", *refused, *refused))],
+            [reports.peer, *reports.survivor["items"], *reports.fresh["items"]],
+            None,
+        )
 
 
 class SimpleQueuePut(OnSimpleQueue, PutOperation):
@@ -439,14 +539,13 @@ class QueueGetWaking(GetsFirst, GetOperation):
     """get() from a full queue while a put() sleeps."""
 
     name = "queue-get-waking"
-    loses = True
-    may_lose = 1
     maxsize = 3
     has_peer = True
     peer_sleeps = True
 
     def assist(self, link: Link) -> None:
-        self.channel.queue.put(value_of("t"))
+        with noting_puts(self.channel.ledger):
+            self.channel.queue.put(value_of("t"))
 
     def survive(self) -> dict[str, Any]:
         def is_full() -> bool:

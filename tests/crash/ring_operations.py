@@ -62,8 +62,6 @@ class QueueGetFilled(Filled, OnQueue, GetOperation):
     """get() from a full ring."""
 
     name = "queue-get-filled"
-    loses = True
-    may_lose = 1
 
     def fill_count(self) -> int:
         return fills_before_growth()
@@ -83,6 +81,8 @@ class PipeRecvNextRing(OnPipe):
     """Two recv()s across the link from a drained ring to its larger successor."""
 
     name = "pipe-recv-next-ring"
+    loses = True
+    in_hand = 1
 
     def prepare(self, laboratory: Laboratory) -> None:
         self.channel = self.open()
@@ -132,7 +132,7 @@ class QueueGetWrapping(Wrapping, OnBoundedQueue):
     name = "queue-get-wrapping"
     prefilled: ClassVar[tuple[str, ...]] = ("p1", "wrap3", "p2")
     loses = True
-    may_lose = 1
+    in_hand = 1
 
     def act(self) -> None:
         self.channel.get()

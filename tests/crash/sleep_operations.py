@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
-from .channel_operation import CATALOG, ChannelOperation, GetOperation, PutOperation
+from .channel_operation import ChannelOperation, GetOperation, PutOperation
 from .channels import PATIENCE, wait_until
 from .harness import Laboratory
 from .operation import AFTER, BEFORE, Reports, State, during, match
@@ -78,7 +78,6 @@ class QueueGetWoken(OnBoundedQueue, WokenGet):
     """get() that sleeps."""
 
     name = "queue-get-woken"
-    may_lose = 1
 
 
 class QueuePutWoken(Woken, GetsFirst, PutOperation):
@@ -96,7 +95,7 @@ class QueuePutWoken(Woken, GetsFirst, PutOperation):
             self.await_wake()
         return super().survive()
 
-    def judge(self, reports: Reports) -> str:
+    def compare(self, reports: Reports) -> str:
         items = [reports.peer, *reports.survivor["items"], *reports.fresh["items"]]
         return match([State(s.label, (*s.items, "s", "f")) for s in self.states()], items, None)
 
@@ -141,11 +140,8 @@ class PipeSendWoken(Woken, PipeSendFragmented):
     name = "pipe-send-woken"
 
     def wake(self) -> list[str]:
-        found: list[str] = []
         self.board[_DONE] = 1  # what comes now is behind what the victim sent
-        while "stop" not in found:
-            found.append(CATALOG.label(self.channel.receiver.recv()))
-        return found
+        return self.receive()
 
     def survive(self) -> dict[str, Any]:
         with during("wake"):

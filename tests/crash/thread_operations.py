@@ -51,7 +51,7 @@ class QueuePutBesideGet(Beside, OnBoundedQueue, PutOperation):
 
     name = "queue-put-beside-get"
     prefilled: ClassVar[tuple[str, ...]] = ()
-    may_lose = 1
+    in_hand = 1
 
     def act_beside(self) -> None:
         self.channel.get(None)
@@ -60,13 +60,12 @@ class QueuePutBesideGet(Beside, OnBoundedQueue, PutOperation):
         puts = self.channel.queue.stats().puts
         return {**super().survive(), "puts": puts}
 
-    def judge(self, reports: Reports) -> str:
+    def compare(self, reports: Reports) -> str:
         items = (*reports.survivor["items"], *reports.fresh["items"])
         puts = reports.survivor["puts"]
         allowed = {(("s", "f"), 0): BEFORE, (("x", "s", "f"), 1): AFTER, (("s", "f"), 1): AFTER}
         if (items, puts) not in allowed:
             raise Violation(f"found {list(items)} after {puts} puts")
-        self.check_loss(allowed[items, puts], reports.lost)
         return allowed[items, puts]
 
 
@@ -75,8 +74,6 @@ class QueueGetBesidePut(Beside, GetsFirst, GetOperation):
 
     name = "queue-get-beside-put"
     maxsize = 3
-    loses = True
-    may_lose = 1
 
     def act_beside(self) -> None:
         self.put("x2")
@@ -91,7 +88,7 @@ class QueuePutBesideTraffic(Beside, OnBoundedQueue):
 
     name = "queue-put-beside-traffic"
     changes_state = False
-    may_lose = 2
+    in_hand = 1
 
     def attach_victim(self) -> None:
         OnBoundedQueue.attach_victim(self)
@@ -110,7 +107,7 @@ class QueuePutBesideTraffic(Beside, OnBoundedQueue):
     def act(self) -> None:
         self.put("x")
 
-    def judge(self, reports: Reports) -> str:
+    def compare(self, reports: Reports) -> str:
         items = [*reports.survivor["items"], *reports.fresh["items"]]
         # What was there before goes first, in its order, as far as the second thread let it be.
         rest = [item for item in items if item != "large"]
@@ -121,8 +118,7 @@ class QueuePutBesideTraffic(Beside, OnBoundedQueue):
         there = len(items) - len(("s", "f"))
         if rest not in allowed or there > 4 or there + reports.lost < 2:
             raise Violation(f"lost, doubled or out of order: {items}")
-        self.check_loss(AFTER, reports.lost)
-        return BEFORE
+        return AFTER
 
 
 class JoinableQueueTaskDoneBesideJoin(Beside, OnJoinableQueue):
@@ -189,12 +185,12 @@ class QueueShutdownBesideGet(Beside, ChannelOperation):
             self.put("f")
         except fastipc.ShutDown:
             self.channel.check()
-            return {"items": []}
+            return {"items": [], **self.examine()}
         items = [self.get()]
         self.channel.expect_empty()
         self.channel.check()
-        return {"items": items}
+        return {"items": items, **self.examine()}
 
-    def judge(self, reports: Reports) -> str:
+    def compare(self, reports: Reports) -> str:
         items = [*reports.survivor["items"], *reports.fresh["items"]]
         return match([State(BEFORE, ("s", "f")), State(AFTER, ())], items, None)

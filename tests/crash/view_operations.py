@@ -4,11 +4,16 @@ of them at the receiver, and a fork with live views.
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
+import random
+import select
 import signal
 from collections.abc import Sequence
 from typing import Any, ClassVar
+
+import fastipc
 
 from .channel_operation import (
     CATALOG,
@@ -16,11 +21,19 @@ from .channel_operation import (
     ChannelOperation,
     GetOperation,
     PutOperation,
-    chooser,
+    value_of,
 )
-from .channels import check_blocks, wait_until
+from .channels import (
+    PATIENCE,
+    Channel,
+    QueueChannel,
+    check_blocks,
+    expect_all_returned,
+    wait_until,
+)
 from .harness import Laboratory
-from .operation import AFTER, BEFORE, State, Violation
+from .operation import AFTER, BEFORE, Reports, State, Violation, during
+from .processes import Board
 from .queue_operations import OnQueue
 
 
@@ -44,10 +57,16 @@ class Parts:
 
 # Two that share a block, one that has its own.
 _SIZES = (3_000, 9_000, 1_200_000)
-CATALOG.values = {
-    **CATALOG.values,
-    **{name: Parts([chooser.randbytes(n) for n in _SIZES]) for name in ("views", "views2")},
-}
+
+
+def _made(label: str) -> Parts:
+    chooser = random.Random(label)
+    return Parts([bytearray(chooser.randbytes(size)) for size in _SIZES])
+
+
+CATALOG.makers.update({label: functools.partial(_made, label) for label in ("views", "views2")})
+
+_FORKED, _LIVES, _GO, _INTACT, _ENDED = range(5)  # words of the board of a fork
 
 
 class QueuePutViews(OnQueue, PutOperation):
@@ -62,36 +81,85 @@ class QueueGetViews(OnQueue, GetOperation):
     """get() of such an object, up to the end of its last view."""
 
     name = "queue-get-views"
-    loses = True
-    may_lose = 1
     prefilled: ClassVar[tuple[str, ...]] = ("views", "views2", "p1")
 
 
-class QueueForkViews(OnQueue, GetOperation):
-    """fork() of a process that has views, and the end of the views in parent and child."""
+class QueueForkViews(OnQueue, ChannelOperation):
+    """fork() of a process that has views, and their end in the parent, which is killed. A child
+    that has come to life keeps its own until the survivor has put, and writes over them.
+    """
 
     name = "queue-fork-views"
     prefilled: ClassVar[tuple[str, ...]] = ("views", "p1", "p2")
+    carries = ("views2",)
     changes_state = False
 
+    def prepare(self, laboratory: Laboratory) -> None:
+        self.board = Board()
+        # Of the first nobody but the victim and its child has the end to write to.
+        self.lives, self.ready = os.pipe(), os.pipe()
+        self.has_let_go = False
+        super().prepare(laboratory)
+
+    def attach(self) -> None:
+        os.close(self.lives[1])
+        super().attach()
+
     def attach_victim(self) -> None:
-        super().attach_victim()
+        self.channel.attach()
         self.held = self.channel.get()
-        if self.held != CATALOG.values["views"]:
+        if self.held != value_of("views"):
             raise Violation("what the victim views is not what was put")
+
+    def let_go(self) -> None:
+        os.close(self.lives[1])
+        self.has_let_go = True
 
     def act(self) -> None:
         pid = os.fork()
         if pid == 0:
-            os._exit(0)
+            self.live_on()
+        self.board[_FORKED] = 1
         # Before the views end: so the number of instructions is the same each time.
-        os.waitpid(pid, 0)
+        os.read(self.ready[0], 1)
         self.held = None
 
+    def live_on(self) -> None:
+        """The victim's child. Never returns."""
+        try:
+            self.board[_LIVES] = 1
+            os.write(self.ready[1], b"r")
+            wait_until(lambda: self.board[_GO] == 1, "the survivor did not put", 10 * PATIENCE)
+            if self.held == value_of("views"):
+                self.board[_INTACT] = 1
+            for part in self.held.parts:
+                memoryview(part).cast("B")[:] = bytes(len(part))
+            self.held = None
+            self.board[_ENDED] = 1
+        finally:
+            os._exit(0)
+
     def survive(self) -> dict[str, Any]:
-        # The victim's child may end a moment after it, even in the middle of a check.
-        wait_until(self.nobody_holds, "blocks that a dead process and its child viewed stay")
+        with during("put"):
+            self.put("views2")
+        with during("the victim's child"):
+            self.board[_GO] = 1
+            wait_until(self.all_are_gone, "it does not end")
+            self.expect_intact()
+            wait_until(self.nobody_holds, "blocks that a dead process and its child viewed stay")
         return super().survive()
+
+    def all_are_gone(self) -> bool:
+        return bool(select.select([self.lives[0]], [], [], 0)[0])  # the end: nobody can write
+
+    def expect_intact(self) -> None:
+        board = self.board
+        if board[_FORKED] and not board[_LIVES]:
+            raise Violation("it did not come to life")
+        if board[_LIVES] and not board[_INTACT]:
+            raise Violation("what it viewed has changed")
+        if board[_LIVES] and not board[_ENDED]:
+            raise Violation("it did not come to the end of its views")
 
     def nobody_holds(self) -> bool:
         try:
@@ -100,7 +168,63 @@ class QueueForkViews(OnQueue, GetOperation):
             return False
 
     def states(self) -> Sequence[State]:
-        return [State(BEFORE, self.prefilled[1:])]
+        return [State(BEFORE, (*self.prefilled[1:], "views2"))]
+
+    def close(self) -> None:
+        super().close()
+        self.board[_GO] = 1  # should a child still wait for a survivor that has failed
+        self.board.close()
+        for fd in (self.lives[0], *self.ready):
+            os.close(fd)
+        if not self.has_let_go:
+            os.close(self.lives[1])
+
+
+class QueueForkedChild(OnQueue, GetOperation):
+    """What a forked child does with what it has inherited: the end of views, and its first get(),
+    which claims a slot. What its parent and its siblings view stays as it is.
+
+    The handler that runs in the child inside fork() itself comes before anybody can step it: it
+    writes to the process's own memory alone.
+    """
+
+    name = "queue-forked-child"
+    prefilled: ClassVar[tuple[str, ...]] = ("views", "p1", "p2")
+    carries = ("views2",)
+
+    def open(self) -> Channel:
+        return QueueChannel(fastipc.get_context("fork").Queue(), checked=False)
+
+    def prepare(self, laboratory: Laboratory) -> None:
+        super().prepare(laboratory)
+        self.held: Any = self.channel.get()
+
+    def attach_victim(self) -> None:
+        """Attaching is the operation."""
+
+    def act(self) -> None:
+        self.held = None
+        self.channel.get()
+
+    def expect_intact(self, whose: str) -> None:
+        if self.held != value_of("views"):
+            raise Violation(f"what {whose} views has changed")
+
+    def survive(self) -> dict[str, Any]:
+        with during("put"):
+            self.put("views2")
+        report = super().survive()
+        self.expect_intact("the survivor")
+        return report
+
+    def compare(self, reports: Reports) -> str:
+        self.expect_intact("the parent")
+        self.held = None
+        expect_all_returned(self.channel.queue)  # nobody else is left
+        return super().compare(reports)
+
+    def states(self) -> Sequence[State]:
+        return [State(BEFORE, ("p1", "p2", "views2")), State(AFTER, ("p2", "views2"))]
 
 
 class QueueViewRelease(OnQueue, ChannelOperation):
@@ -140,10 +264,6 @@ class QueuePutReaping(OnQueue, PutOperation):
                 os._exit(1)
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGKILL:
             raise Violation("the process that is to be reaped could not get")
-
-    def check_loss(self, label: str, lost: int) -> None:
-        if lost:  # the dead process had got its message
-            raise Violation(f"stats() counts {lost} lost messages")
 
     def states(self) -> Sequence[State]:
         return [State(BEFORE, ("p1",)), State(AFTER, ("p1", "views2"))]
