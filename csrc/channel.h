@@ -139,8 +139,9 @@ FIPC_ALWAYS_INLINE void fipc_channel_count_taken(struct fipc_channel *channel, u
     fipc_store_relaxed(channel->taken, fipc_load_relaxed(channel->taken) + items);
 }
 
-/* Counts messages that have reached the caller; one thread of the process at a time, which
- * cannot have forked or given up its slot since it took them. */
+/* Counts messages that have reached the caller, at the last moment: whoever is killed before has
+ * lost them. One thread of the process at a time, which cannot have forked or given up its slot
+ * since it took them. */
 FIPC_ALWAYS_INLINE void fipc_channel_count_given_now(struct fipc_channel *channel, uint64_t items) {
     fipc_store_relaxed(channel->given, fipc_load_relaxed(channel->given) + items);
 }

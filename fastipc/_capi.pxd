@@ -149,7 +149,6 @@ cdef extern from "channel.h" nogil:
     bint fipc_channel_is_empty(const fipc_channel *channel)
     void fipc_channel_depth(const fipc_channel *channel, uint64_t *items, uint64_t *bytes)
     void fipc_channel_count_given(fipc_channel *channel, uint64_t items)
-    void fipc_channel_count_given_now(fipc_channel *channel, uint64_t items)
     int fipc_channel_check(fipc_channel *channel, fipc_channel_census *census)
 
 cdef extern from "stats.h" nogil:

@@ -267,11 +267,11 @@ cdef class ConnectionBase:
             data = self.receive(scratch, &size, &tag)
             if data is not None:
                 return self.object_of(data, tag)
-        if (tag == FASTIPC_TAG_CODED and not self.custom and self.conn != NULL
-                and not fastipc_has_objects(scratch, size)):
-            # No code of the object's runs that could fork, close or kill.
-            fipc_channel_count_given_now(&self.conn.in_, 1)
-            return decode(scratch, size, tag)
+        if tag == FASTIPC_TAG_CODED and not self.custom:
+            try:  # as object_at() does
+                return fastipc_decode(scratch, size)
+            finally:
+                self.count_given()
         return self.object_at(scratch, size, tag)
 
     cdef object object_at(self, const void *data, uint64_t size, uint16_t tag):

@@ -318,14 +318,15 @@ cdef class QueueBase:
         got.buffer_bytes = SCRATCH_BYTES
         if fipc_queue_try_get(self.queue, &got) != 0:
             self.get_slow(&got, deadline)
-        if got.block_count == 0 and not self.custom and not self.closed:
-            # No code of the object's runs that could fork, close or kill.
-            if got.tag == FASTIPC_TAG_CODED and not fastipc_has_objects(scratch, got.size_bytes):
-                fipc_channel_count_given_now(&self.queue.channel, 1)
-                return fastipc_decode(scratch, got.size_bytes)
-            if got.tag == FASTIPC_TAG_BYTES:
-                fipc_channel_count_given_now(&self.queue.channel, 1)
-                return PyBytes_FromStringAndSize(<const char *>scratch, got.size_bytes)
+        if got.block_count == 0 and not self.custom:
+            # As decode_counted() does. It counts at the last moment: whoever is killed before has
+            # lost the message.
+            try:
+                if got.tag == FASTIPC_TAG_CODED:
+                    return fastipc_decode(scratch, got.size_bytes)
+                return decode(scratch, got.size_bytes, got.tag)
+            finally:
+                self.count_given(1)
         return self.decode_counted(&got, self.copies if copy is None else copy)
 
     cdef object decode_counted(self, fipc_got *got, bint copies):

@@ -182,10 +182,9 @@ class ChannelOperation(Operation):
 
         Who is killed between fipc_channel_count_given_now()'s store, which counts a message as
         given, and the note, which he makes as soon as his call has returned, has been given a
-        message of which nobody else knows. Some such window is inherent: the count cannot come
-        behind the return. It is wider than it has to be in Queue.get() of bytes, and there and in
-        Connection.recv() of an object that runs no code of its own: they count before they make
-        the object, so that a kill in the decoder costs a message that stats().lost leaves out.
+        message of which nobody else knows. That is inherent: the count cannot come behind the
+        return. It comes right before it, which harness.py sees to: of all kills behind the take
+        most have to be counted.
         """
         if not noted.ended <= account.puts <= noted.begun:
             raise Violation(
