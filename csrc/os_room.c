@@ -23,6 +23,10 @@
 #define GRANT_MAX (UINT64_C(1) << 20)
 #define GRANT_KEPT_MS 50
 
+static uint64_t grant_kept_ms = GRANT_KEPT_MS;
+
+void fipc_os_room_keep(uint64_t kept_ms) { grant_kept_ms = kept_ms; }
+
 /* Kept free of each limit, for what is charged beside our pages: page tables,
  * stacks, other members' faults between our look and our fallocate(2). */
 #define MARGIN_MIN (UINT64_C(1) << 20)
@@ -491,7 +495,7 @@ int fipc_os_room_spare(uint64_t size, uint64_t *spare_bytes, const char **limit)
     }
     rc = ask_remembering(&page[WORD_CACHE], size, &spare, limit);
     if (rc == 0 && spare >= FIPC_ROOM_AMPLE)
-        grant = GRANT(now_ms + GRANT_KEPT_MS, GRANT_MAX);
+        grant = GRANT(now_ms + grant_kept_ms, GRANT_MAX);
     else
         grant = 0;
     fipc_store_relaxed(&page[WORD_GRANT], grant);

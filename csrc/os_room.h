@@ -18,4 +18,7 @@ FIPC_MUST_USE int fipc_os_room_spare(uint64_t size, uint64_t *spare_bytes, const
 FIPC_MUST_USE int fipc_os_room_below(const char *root, uint64_t size, uint64_t *spare_bytes,
                                      const char **limit);
 
+/* For tests: what a look grants is good for so long, not for 50 ms. Only while nobody looks. */
+void fipc_os_room_keep(uint64_t kept_ms);
+
 #endif

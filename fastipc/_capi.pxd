@@ -12,6 +12,9 @@ cdef extern from "<errno.h>" nogil:
         EPROTO
         ESHUTDOWN
 
+cdef extern from "os_room.h" nogil:
+    void fipc_os_room_keep(uint64_t kept_ms)
+
 cdef extern from "copy.h" nogil:
     enum:
         FIPC_COPY_LEARN_BYTES

@@ -54,9 +54,11 @@ def debug_trim(queue):
     queue._trim()
 
 
-def debug_keep_copies(*, past):
-    """Let this process copy large payloads in one way, past the caches or not; for tests.
+def debug_keep_choices(*, past):
+    """Let this process's children do what is chosen by time in the same way each time; for tests.
 
-    Which way is faster is found out by time otherwise, so no two runs would be the same.
+    Large payloads are copied past the caches, or not, and a look at the room in memory is good for
+    an hour.
     """
     fipc_copy_keep(past)
+    fipc_os_room_keep(3600 * 1000)

@@ -78,7 +78,7 @@ class ChannelOperation(Operation):
     channel: Any
 
     def settle(self) -> None:
-        _core.debug_keep_copies(past=self.copies_past)
+        _core.debug_keep_choices(past=self.copies_past)
         for label in (*self.prefilled, *self.carries):
             value_of(label)
 

@@ -181,8 +181,19 @@ def _symbol(path: str, offset: int) -> str:
     return f" ({answer[0]}{line})"
 
 
+_files: dict[int, str] = {}  # what source_files() knows of this process; "": not known
+
+
 def source_files(addresses: Sequence[int]) -> dict[int, str]:
     """Returns the names of the source files that the addresses were made from, where known."""
+    unknown = [address for address in addresses if address not in _files]
+    if unknown:
+        _files.update(dict.fromkeys(unknown, ""))
+        _files.update(_find_source_files(unknown))
+    return {address: _files[address] for address in addresses if _files[address]}
+
+
+def _find_source_files(addresses: Sequence[int]) -> dict[int, str]:
     places: dict[str, list[tuple[int, int]]] = {}
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
