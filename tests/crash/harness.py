@@ -496,7 +496,7 @@ def _judge_inside(tally: Tally, operation: type[Operation], wanted: int | None) 
             "all kills left the same state: the points miss the moment at which it changes"
         )
     # What had just reached its caller is not lost, but that is the end of the way.
-    if operation.loses and tally.after >= ENOUGH // 10 and 2 * tally.lost < tally.after:
+    if operation.loses and tally.after >= ENOUGH // 10 and 3 * tally.lost < tally.after:
         tally.failures.append(
             f"of {tally.after} times that a message died with the victim, "
             f"{tally.lost} were counted in stats().lost"

@@ -107,7 +107,7 @@ def test_losses_that_are_seldom_counted_are_an_error() -> None:
     class Losing(Long):
         loses = True
 
-    for lost, fails in ((ENOUGH // 4 - 1, True), (ENOUGH // 4, False)):
+    for lost, fails in ((16, True), (17, False)):
         tally = Tally("long", INSIDE, kills=ENOUGH, before=ENOUGH // 2, after=ENOUGH // 2)
         tally.lost = lost
         _judge_tally(tally, Losing, None)

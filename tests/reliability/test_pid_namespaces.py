@@ -90,7 +90,8 @@ def judged(monkeypatch: pytest.MonkeyPatch, *found: Tally, **kind: Any) -> dict[
     monkeypatch.setattr(namespace_kills, "Laboratory", lambda: SimpleNamespace(taken_over=0))
     monkeypatch.setattr(namespace_kills.harness, "plan", lambda *_: planned)
     monkeypatch.setattr(namespace_kills.harness, "run_targets", lambda *_: next(left))
-    usual = {"name": "x", "minimum": 150, "changes_state": True, "loses": False}
+    usual = {"name": "x", "minimum": 150, "changes_state": True}
+    usual |= {"loses": False, "falls_asleep": False}
     operation: Any = SimpleNamespace(**{**usual, **kind})
     return namespace_kills.run(operation, 10)
 
@@ -111,7 +112,8 @@ def test_a_sample_of_kills_in_each_variant_is_judged_as_the_crash_tools(
     same = Tally("x", kills=10, before=10)
     assert "the same state" in failures(same)
     assert failures(same, changes_state=False) == ""
-    assert "never counted" in failures(Tally("x", kills=20, before=4, after=16), loses=True)
+    assert "0 were counted" in failures(Tally("x", kills=20, before=4, after=16), loses=True)
+    assert "while it slept" in failures(good, falls_asleep=True)
 
 
 def array(text: bytes) -> Any:
