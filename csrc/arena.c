@@ -129,8 +129,12 @@ static uint32_t choose_group(const struct fipc_segment *segment, uint32_t groups
     return groups;
 }
 
-/* Under the arena lock: puts a group for `size_class` in force, at a page that has
- * memory behind it: `page` for a new one. */
+/* Under the arena lock: puts a group for `size_class` in force, at `page`, whose chunk is mapped.
+ *
+ * Its memory is reserved here, under the lock. Before the lock, another process might have given
+ * out a block behind that page meanwhile, and the page would lie in no group and in no block: 4 KiB
+ * that nobody would ever give back. What we reserve and do not put in force, since we are killed,
+ * fipc_arena_repair_space() gives back. */
 static int add_group(struct fipc_segment *segment, uint32_t size_class, uint64_t page,
                      struct fipc_side_copy_shm *state, uint32_t *number) {
     struct fipc_group_shm *group;
@@ -143,7 +147,16 @@ static int add_group(struct fipc_segment *segment, uint32_t size_class, uint64_t
         return -ENOSPC;
     }
     dir = fipc_group_dir(segment, *number);
-    rc = fipc_segment_peek(segment, page, FIPC_PAGE, (void **)&group);
+    if (*number >= FIPC_GROUP_INLINE) {
+        uint64_t entry = FIPC_OFF_GROUP_DIR + 4 * (uint64_t)*number;
+
+        rc = fipc_segment_reserve(segment, entry & ~UINT64_C(4095), FIPC_PAGE);
+        if (rc < 0)
+            return rc;
+    }
+    rc = fipc_segment_reserve(segment, page, FIPC_PAGE);
+    if (rc == 0)
+        rc = fipc_segment_peek(segment, page, FIPC_PAGE, (void **)&group);
     if (rc < 0)
         return rc;
     fipc_store_relaxed(&group->used, 0);
@@ -164,8 +177,8 @@ static int add_group(struct fipc_segment *segment, uint32_t size_class, uint64_t
 }
 
 /* Under the arena lock: the next descriptor of `size_class`, owned by us, with a
- * place in the file but no memory yet. -ENOBUFS: a page for a new group must be
- * reserved at *page first. */
+ * place in the file but no memory yet. -ENOBUFS: the chunk of a new group's page, at *page, must
+ * be mapped first. */
 static int add_block(struct fipc_segment *segment, uint32_t size_class, uint64_t *page,
                      uint32_t *id) {
     struct fipc_arena_shm *arena = segment->arena;
@@ -190,7 +203,7 @@ static int add_block(struct fipc_segment *segment, uint32_t size_class, uint64_t
     if (group == NULL) {
         uint64_t next_page = fipc_align_up(state.pos, FIPC_PAGE);
 
-        if (*page != next_page) {
+        if (!fipc_segment_has_chunk(segment, next_page)) {
             *page = next_page;
             return -ENOBUFS;
         }
@@ -227,7 +240,6 @@ static int new_block(struct fipc_segment *segment, uint32_t size_class, int64_t 
                      uint32_t *id) {
     struct fipc_side_shm *state = &segment->arena->state;
     uint64_t page = 0;
-    void *unused;
     int rc;
 
     for (;;) {
@@ -241,16 +253,7 @@ static int new_block(struct fipc_segment *segment, uint32_t size_class, int64_t 
         rc = add_block(segment, size_class, &page, id);
         fipc_lock_release(&state->lock);
         if (rc == -ENOBUFS) {
-            /* Memory for the group's page and for its entry in the directory. */
-            uint32_t groups = fipc_group_count(segment);
-
-            rc = fipc_segment_reserve(segment, page, FIPC_PAGE);
-            if (rc == 0 && groups >= FIPC_GROUP_INLINE)
-                rc = fipc_segment_reserve(
-                    segment, (FIPC_OFF_GROUP_DIR + 4 * (uint64_t)groups) & ~UINT64_C(4095),
-                    FIPC_PAGE);
-            if (rc == 0)
-                rc = fipc_segment_at(segment, page, FIPC_PAGE, &unused);
+            rc = fipc_segment_map_chunk(segment, page);
         } else if (rc == -ESTALE) {
             struct fipc_group_shm *group;
 

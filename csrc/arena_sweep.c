@@ -208,8 +208,13 @@ static bool is_tail(const struct fipc_segment *segment, uint32_t size_class, uin
 
 void fipc_arena_repair_space(struct fipc_segment *segment) {
     uint32_t groups = fipc_group_count(segment), retired = 0;
+    uint64_t end = fipc_side_current(&segment->arena->state).pos;
     struct fipc_group_shm *group;
 
+    /* The page of a group that the dead one had reserved, and not put in force: behind the end of
+     * the space nothing else has memory. */
+    if (end >= FIPC_OFF_SPACE && end <= FIPC_SPACE_MAX)
+        (void)fipc_os_punch(segment->fd, fipc_align_up(end, FIPC_PAGE), FIPC_PAGE);
     for (uint32_t number = 0; number < groups; number++) {
         int rc = fipc_group_map(segment, number, &group);
 

@@ -142,15 +142,21 @@ static int refresh_length(struct fipc_segment *segment) {
     return 0;
 }
 
-int fipc_segment_at(struct fipc_segment *segment, uint64_t offset, uint64_t size, void **address) {
+bool fipc_segment_has_chunk(const struct fipc_segment *segment, uint64_t offset) {
     uint64_t start, chunk_size;
-    uint32_t number;
-    void *base;
-    int rc = fipc_segment_peek(segment, offset, size, address);
+    uint32_t number = chunk_of(offset, &start, &chunk_size);
 
-    if (fipc_likely(rc != -ESTALE))
-        return rc;
-    number = chunk_of(offset, &start, &chunk_size);
+    return number < FIPC_CHUNK_COUNT && fipc_load_acquire(X2, &segment->chunk[number]) != NULL;
+}
+
+int fipc_segment_map_chunk(struct fipc_segment *segment, uint64_t offset) {
+    uint64_t start, chunk_size;
+    uint32_t number = chunk_of(offset, &start, &chunk_size);
+    void *base;
+    int rc;
+
+    if (number >= FIPC_CHUNK_COUNT)
+        return -EBADMSG;
     fipc_process_lock();
     rc = refresh_length(segment);
     if (rc == 0 && segment->chunk[number] == NULL) {
@@ -161,6 +167,15 @@ int fipc_segment_at(struct fipc_segment *segment, uint64_t offset, uint64_t size
             fipc_set_limit_name("the address space (RLIMIT_AS)");
     }
     fipc_process_unlock();
+    return rc;
+}
+
+int fipc_segment_at(struct fipc_segment *segment, uint64_t offset, uint64_t size, void **address) {
+    int rc = fipc_segment_peek(segment, offset, size, address);
+
+    if (fipc_likely(rc != -ESTALE))
+        return rc;
+    rc = fipc_segment_map_chunk(segment, offset);
     if (rc < 0)
         return rc;
     rc = fipc_segment_peek(segment, offset, size, address);

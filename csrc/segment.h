@@ -102,6 +102,11 @@ FIPC_MUST_USE int fipc_segment_at(struct fipc_segment *segment, uint64_t offset,
 FIPC_MUST_USE int fipc_segment_peek(const struct fipc_segment *segment, uint64_t offset,
                                     uint64_t size, void **address);
 
+/* The chunk that holds `offset`, which may lie beyond the file's end: is it mapped? Maps it (a
+ * system call: not under a lock). Errors: -EBADMSG, no such place; -ENOMEM; -EBADF. */
+bool fipc_segment_has_chunk(const struct fipc_segment *segment, uint64_t offset);
+FIPC_MUST_USE int fipc_segment_map_chunk(struct fipc_segment *segment, uint64_t offset);
+
 /* Memory behind [offset, offset + size); see fipc_os_reserve(). */
 FIPC_MUST_USE int fipc_segment_reserve(struct fipc_segment *segment, uint64_t offset,
                                        uint64_t size);

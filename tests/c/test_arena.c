@@ -418,6 +418,46 @@ static void memory_that_the_dead_reserved_and_did_not_count_is_given_back(void) 
     drop_segment(segment);
 }
 
+/* As if killed in add_group(), between reserving the page and putting the group in force. */
+static void reserve_a_page_and_wait(void *argument) {
+    struct holder *holder = argument;
+    struct fipc_segment *segment = holder->segment;
+    struct fipc_side_shm *state = &segment->arena->state;
+    uint64_t page = fipc_align_up(fipc_side_read(state).pos, FIPC_PAGE);
+
+    CHECK_EQ(fipc_segment_enter(segment), 1);
+    CHECK_EQ(fipc_lock_try(segment, &state->lock), 0);
+    CHECK_EQ(fipc_segment_reserve(segment, page, FIPC_PAGE), 0);
+    tell(&holder->holding);
+    wait_to_be_killed();
+}
+
+static void a_page_that_the_dead_reserved_for_a_group_is_given_back(void) {
+    int64_t allocated[2];
+
+    for (int died = 0; died < 2; died++) {
+        struct fipc_segment *segment = new_entered_segment();
+        struct holder holder = {segment, new_gate(), 0, 0};
+
+        (void)alloc(segment, 5 * MIB);
+        (void)alloc(segment, 100);
+        if (died) {
+            pid_t pid = check_fork(reserve_a_page_and_wait, &holder);
+
+            await(&holder.holding);
+            kill_child(pid);
+        }
+        /* In the group that there is, at a place some MiB behind that page. */
+        (void)alloc(segment, 5 * MIB);
+        (void)alloc(segment, 5 * MIB);
+        CHECK_EQ(fipc_slots_reap(segment), died);
+        allocated[died] = fipc_os_allocated_bytes(segment->fd);
+        close_gate(&holder.holding);
+        drop_segment(segment);
+    }
+    CHECK_EQ(allocated[1], allocated[0]);
+}
+
 /* ---- bursts ---- */
 
 #define BURST_BLOCKS (FIPC_GROUP_BLOCKS * (FIPC_GROUP_INLINE + 3))
@@ -602,6 +642,7 @@ int main(void) {
     CHECK_RUN(growing_looks_for_the_dead_first);
     CHECK_RUN(spare_rings_of_the_dead_are_freed_by_who_mapped_nothing_yet);
     CHECK_RUN(memory_that_the_dead_reserved_and_did_not_count_is_given_back);
+    CHECK_RUN(a_page_that_the_dead_reserved_for_a_group_is_given_back);
     CHECK_RUN(groups_given_back_are_used_again);
     CHECK_RUN(no_two_threads_ever_have_the_same_block);
     CHECK_RUN(damaged_descriptors_are_reported_and_crash_nobody);

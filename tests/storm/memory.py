@@ -15,9 +15,6 @@ PAGE = 4096
 # FIPC_FREE_KEEP_BYTES: whatever more lies behind free blocks is given back after half a second of
 # rest, or when somebody learns of a shutdown.
 MOST_FREE = 512 * KIB
-# In 2 rounds of a run of 600 s there was one page more, in no round two. Whose it is has not been
-# found out; a page for each of many kills would still be told.
-MOST_OTHER = PAGE
 # What is left of the 2 MiB below which csrc/layout.h sees a drained queue, beside its free blocks
 # and its ring of 1 MiB.
 MOST_IN_TABLES = 512 * KIB
@@ -83,10 +80,10 @@ def too_much(level: Level, before: Level, most_in_rings: int) -> list[str]:
 
     The level goes back to what it was before, but for what is kept on purpose. Of that there is
     as much as the next messages can use, whatever was there before, and each part has its limit.
-    Of the rest, one page more than before.
+    The rest is exact: no page more than before.
     """
     told = []
-    if level.other > before.other + MOST_OTHER:
+    if level.other > before.other:
         told.append(
             f"{level.other - before.other} bytes of memory more than before the storm belong to "
             "nothing that is kept on purpose"
