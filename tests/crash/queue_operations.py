@@ -322,14 +322,10 @@ class QueueGetBytes(OnByteQueue, ChannelOperation):
         return [State(BEFORE, items), State("between", items[1:]), State(AFTER, items[2:])]
 
 
-class JoinableQueuePutBounded(OnBoundedJoinableQueue, PutOperation):
+class JoinableQueuePutBounded(OnBoundedJoinableQueue, JoinableQueuePut):
     """put() into a JoinableQueue with a maxsize."""
 
     name = "joinablequeue-put-bounded"
-
-    def states(self) -> Sequence[State]:
-        before, after = super().states()
-        return [State(BEFORE, before.items, 2), State(AFTER, after.items, 3)]
 
 
 class JoinableQueueGet(OnJoinableQueue, GetOperation):
