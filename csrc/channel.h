@@ -140,16 +140,11 @@ FIPC_ALWAYS_INLINE void fipc_channel_count_taken(struct fipc_channel *channel, u
 }
 
 /* Counts messages that have reached the caller, at the last moment: whoever is killed before has
- * lost them. One thread of the process at a time, which cannot have forked or given up its slot
- * since it took them. */
-FIPC_ALWAYS_INLINE void fipc_channel_count_given_now(struct fipc_channel *channel, uint64_t items) {
-    fipc_store_relaxed(channel->given, fipc_load_relaxed(channel->given) + items);
-}
-
-/* The same for who may have: not in a child, since the parent returns them, too. */
+ * lost them. One thread of the process at a time; not in a child that was forked since, for the
+ * parent returns them, too. */
 FIPC_ALWAYS_INLINE void fipc_channel_count_given(struct fipc_channel *channel, uint64_t items) {
     if (fipc_likely(fipc_token_is_current(fipc_load_relaxed(&channel->token))))
-        fipc_channel_count_given_now(channel, items);
+        fipc_store_relaxed(channel->given, fipc_load_relaxed(channel->given) + items);
 }
 
 /* Where to count threads of ours that sleep for a record, or for room. */

@@ -180,7 +180,7 @@ class ChannelOperation(Operation):
     def check_books(self, label: str, account: Account, noted: Noted) -> None:
         """What was taken has reached its caller, or it is lost, and is then counted once.
 
-        Who is killed between fipc_channel_count_given_now()'s store, which counts a message as
+        Who is killed between fipc_channel_count_given()'s store, which counts a message as
         given, and the note, which he makes as soon as his call has returned, has been given a
         message of which nobody else knows. That is inherent: the count cannot come behind the
         return. It comes right before it, which harness.py sees to: of all kills behind the take
