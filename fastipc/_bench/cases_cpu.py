@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from time import perf_counter, perf_counter_ns, process_time, sleep
 from typing import Any
@@ -185,14 +185,14 @@ class QueueIdle(Case):
 class Pickler(Part):
     """Pickles, unpickles and checks as a KeyedConsumer does, without any transport."""
 
-    def __init__(self, make: Callable[[int, int], Sequence[Any]]) -> None:
+    def __init__(self, make: Callable[[int, int], Iterator[Any]]) -> None:
         super().__init__(None)
         self._make = make
 
     def prepare(self, lap: Lap) -> None:
         super().prepare(lap)
-        self._messages = self._make(lap.start, lap.count)
-        self._due = due_of(self._messages, check_all=lap.check_all)
+        self._messages = list(self._make(lap.start, lap.count))
+        self._due = due_of(self._make(lap.start, lap.count), check_all=lap.check_all)
 
     def run(self) -> dict[str, Any]:
         dumps, loads = pickle.dumps, pickle.loads
@@ -216,7 +216,7 @@ class PickleAlone(Case):
     most_count = 100_000
 
     @staticmethod
-    def make(start: int, count: int) -> Sequence[Any]:
+    def make(start: int, count: int) -> Iterator[Any]:
         """Return `count` messages, numbered from `start`."""
         raise NotImplementedError
 

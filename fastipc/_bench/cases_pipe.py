@@ -39,7 +39,7 @@ class SmallSender(Part):
         self._end = channel.end(SENDING)
 
     def prepare(self, lap: Lap) -> None:
-        self._messages = payloads.blobs(SMALL_BYTES)(lap.start, lap.count)
+        self._messages = list(payloads.blobs(SMALL_BYTES)(lap.start, lap.count))
 
     def run(self) -> dict[str, Any]:
         send_bytes = self._end.send_bytes
@@ -114,7 +114,7 @@ class Asker(TimesPart):
 
     def prepare(self, lap: Lap) -> None:
         super().prepare(lap)
-        self._messages = payloads.blobs(SMALL_BYTES)(lap.start, lap.count)
+        self._messages = list(payloads.blobs(SMALL_BYTES)(lap.start, lap.count))
 
     def run(self) -> dict[str, Any]:
         if not hasattr(self._end, "recv_bytes_into"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import perf_counter, perf_counter_ns
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from fastipc._bench.case import Case, Lap, Part, Roundtrip, TimesPart
 from fastipc._bench.payloads import WrongMessageError
 from fastipc._bench.peers import Channel, Need, Peer, UnsupportedError
 
-Maker = Callable[[int, int], Sequence[Any]]
+Maker = Callable[[int, int], Iterator[Any]]
 
 KIB = 1024
 MIB = 1024**2
@@ -29,7 +29,7 @@ class SmallProducer(Part):
         self._end = channel.sender()
 
     def prepare(self, lap: Lap) -> None:
-        self._messages = self._make(lap.start, lap.count)
+        self._messages = list(self._make(lap.start, lap.count))
 
     def run(self) -> dict[str, Any]:
         put, encode = self._end.put, self.channel.encode
@@ -56,7 +56,7 @@ class SmallConsumer(Part):
         self._end = channel.receiver()
 
     def prepare(self, lap: Lap) -> None:
-        self._expected = self._make(lap.start, lap.count)
+        self._expected = list(self._make(lap.start, lap.count))
 
     def run(self) -> dict[str, Any]:
         get, decode = self._end.get, self.channel.decode
@@ -80,7 +80,7 @@ class SmallConsumer(Part):
 
 
 def due_of(
-    messages: Sequence[Any], *, check_all: bool
+    messages: Iterable[Any], *, check_all: bool
 ) -> list[tuple[Callable[[Any], Any] | None, Any]]:
     """Return for each message what to look at, None for all of it, and what is due there."""
     every = 1 if check_all else payloads.FULL_CHECK_EVERY
@@ -129,7 +129,7 @@ class SmallObjects(Case):
     need: ClassVar[Need] = Need()
 
     @staticmethod
-    def make(start: int, count: int) -> Sequence[Any]:
+    def make(start: int, count: int) -> Iterator[Any]:
         """Return `count` messages, numbered from `start`."""
         raise NotImplementedError
 

@@ -4,15 +4,18 @@ A check must be cheap beside the transport, or it would be what is measured. Sma
 made before the clock runs, on both sides, and compared one by one (or, where they arrive in one
 buffer, all at once after the clock has stopped). Of those that take long to compare the number is
 looked at, and one in FULL_CHECK_EVERY compared. Large ones are stamped as they are sent.
+
+Messages are made one by one, so that whoever needs only some of them holds these and no others,
+and in memory, too, one follows the other: what is to be compared is then fetched in order, not from
+somewhere else each time.
 """
 
 from __future__ import annotations
 
 import ctypes
-import pickle
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -29,42 +32,39 @@ class WrongMessageError(Exception):
     """What arrived is not what was due: lost, repeated, out of order, or damaged."""
 
 
-def ints(start: int, count: int) -> list[int]:
+def ints(start: int, count: int) -> Iterator[int]:
     """Return consecutive small integers."""
-    return list(range(start, start + count))
+    return iter(range(start, start + count))
 
 
-def tuples(start: int, count: int) -> list[tuple[int, str, float]]:
+def tuples(start: int, count: int) -> Iterator[tuple[int, str, float]]:
     """Return flat tuples such as a program would send: a number, a short name, a measurement."""
     names = [f"sensor-{number}" for number in range(10)]
-    return [(number, names[number % 10], number * 0.5) for number in range(start, start + count)]
+    for number in range(start, start + count):
+        yield number, names[number % 10], number * 0.5
 
 
-def dicts(start: int, count: int) -> list[dict[str, Any]]:
+def dicts(start: int, count: int) -> Iterator[dict[str, Any]]:
     """Return flat dicts with five keys, as a service would log a request."""
     paths = [f"/articles/{number}" for number in range(10)]
-    return [
-        {
+    for number in range(start, start + count):
+        yield {
             "id": number,
             "path": paths[number % 10],
             "status": 200,
             "seconds": number * 0.5,
             "cached": number % 2 == 0,
         }
-        for number in range(start, start + count)
-    ]
 
 
-def nested(start: int, count: int) -> list[dict[str, Any]]:
+def nested(start: int, count: int) -> Iterator[dict[str, Any]]:
     """Return dicts with dicts and lists in them, such as a JSON document."""
-    return [
-        {
+    for number in range(start, start + count):
+        yield {
             "id": number,
             "customer": {"name": f"customer {number % 1000}", "tags": ["new", "paid"]},
             "items": [{"sku": number + each, "price": each * 1.5} for each in range(3)],
         }
-        for number in range(start, start + count)
-    ]
 
 
 @dataclass
@@ -77,17 +77,15 @@ class Reading:
     flags: tuple[int, ...]
 
 
-def readings(start: int, count: int) -> list[Reading]:
+def readings(start: int, count: int) -> Iterator[Reading]:
     """Return instances of a dataclass."""
-    return [
-        Reading(f"sensor-{number % 10}", number, number * 0.5, (1, 2, number % 7))
-        for number in range(start, start + count)
-    ]
+    for number in range(start, start + count):
+        yield Reading(f"sensor-{number % 10}", number, number * 0.5, (1, 2, number % 7))
 
 
-def mixed(start: int, count: int) -> list[Any]:
+def mixed(start: int, count: int) -> Iterator[Any]:
     """Return equal shares of all the others and of bytes of 64, shuffled."""
-    makers: list[Callable[[int, int], Sequence[Any]]] = [
+    makers: list[Callable[[int, int], Iterator[Any]]] = [
         ints,
         tuples,
         dicts,
@@ -96,13 +94,12 @@ def mixed(start: int, count: int) -> list[Any]:
         blobs(64),
     ]
     share = -(-count // len(makers))
-    messages = [message for make in makers for message in make(start, share)]
+    kinds = [kind for kind in range(len(makers)) for _ in range(share)]
     # The same on both sides, and another order in each lap.
-    random.Random(start).shuffle(messages)
-    # Made once more: in memory, too, one follows the other, as in the unmixed cases. Otherwise
-    # what is measured is the fetching of each object from somewhere else.
-    remade: list[Any] = pickle.loads(pickle.dumps(messages[:count]))
-    return remade
+    random.Random(start).shuffle(kinds)
+    each = [make(start, share) for make in makers]
+    for kind in kinds[:count]:
+        yield next(each[kind])
 
 
 _KEYS: dict[type, Callable[[Any], Any]] = {Reading: attrgetter("number"), dict: itemgetter("id")}
@@ -115,12 +112,12 @@ def number_of(message: Any) -> Callable[[Any], Any] | None:
     return _KEYS.get(type(message))
 
 
-def blobs(size: int) -> Callable[[int, int], list[bytes]]:
+def blobs(size: int) -> Callable[[int, int], Iterator[bytes]]:
     """Return a maker of bytes objects of one size (at least 8), each with its number in front."""
     rest = random.Random(size).randbytes(size - STAMP.size)
 
-    def make(start: int, count: int) -> list[bytes]:
-        return [STAMP.pack(number) + rest for number in range(start, start + count)]
+    def make(start: int, count: int) -> Iterator[bytes]:
+        return (STAMP.pack(number) + rest for number in range(start, start + count))
 
     return make
 

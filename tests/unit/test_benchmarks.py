@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,12 @@ from benchmarks import check, rows
 from benchmarks.report import Outcome
 from benchmarks.rows import ROWS, Row
 from fastipc._bench import measure as measure_module
+from fastipc._bench import payloads
 from fastipc._bench.adapters import ADAPTERS
 from fastipc._bench.cases import CASES
+from fastipc._bench.cases_queue import due_of
 from fastipc._bench.measure import MeasurementError, Session, Settings, measure
+from fastipc._bench.payloads import FULL_CHECK_EVERY
 from fastipc._bench.results import Results
 
 # A module to be imported in the place of multiprocessing, with one defect, which shows up late:
@@ -143,6 +147,28 @@ def test_no_lap_repeats_the_values_of_another(monkeypatch: pytest.MonkeyPatch) -
     assert len(numbers) == len(set(numbers))
 
 
+def test_a_mixture_has_equal_shares_in_an_order_of_its_own_in_each_lap() -> None:
+    messages = list(payloads.mixed(600, 600))
+    assert messages == list(payloads.mixed(600, 600))
+    kinds = [(type(each), len(each) if isinstance(each, dict) else 0) for each in messages]
+    assert sorted(Counter(kinds).values()) == [100] * 6
+    alone = [*payloads.nested(600, 100), *payloads.readings(600, 100)]
+    assert all(each in messages for each in alone)
+    others = list(payloads.mixed(1200, 600))
+    assert [type(each) for each in others] != [type(each) for each in messages]
+
+
+def test_what_a_consumer_holds_to_compare_is_one_in_so_many_of_the_large_ones() -> None:
+    due = due_of(payloads.nested(0, 160), check_all=False)
+    whole = [expected for key, expected in due if key is None]
+    assert whole == list(payloads.nested(0, 160))[::FULL_CHECK_EVERY]
+    assert [expected for key, expected in due if key is not None] == [
+        number for number in range(160) if number % FULL_CHECK_EVERY
+    ]
+    assert all(key is None for key, _ in due_of(payloads.nested(0, 16), check_all=True))
+    assert all(key is None for key, _ in due_of(payloads.dicts(0, 16), check_all=False))
+
+
 @pytest.mark.parametrize(
     ("case", "get"),
     [
@@ -160,6 +186,9 @@ def test_no_lap_repeats_the_values_of_another(monkeypatch: pytest.MonkeyPatch) -
         ("queue-int-2to1", "message + 1"),  # another producer's number, twice
         ("queue-int-1to2", "message + 10**9"),
         ("queue-many-100", "message[::-1]"),
+        ("queue-many-100", "[*message[:40], message[41], message[40], *message[42:]]"),
+        ("queue-many-100", "[*message[:40], message[40] + 1, *message[41:]]"),
+        ("queue-many-100", "self._genuine.get()"),
         ("queue-burst-million", "message + 1"),
         ("queue-paced", "message + 1"),
         ("numpy-64KiB", "message * 1.5"),
