@@ -15,8 +15,7 @@ import pytest
 from benchmarks import check, rows
 from benchmarks.report import Outcome
 from benchmarks.rows import ROWS, Row
-from fastipc._bench import measure as measure_module
-from fastipc._bench import payloads
+from fastipc._bench import measure as measure_module, payloads
 from fastipc._bench.adapters import ADAPTERS
 from fastipc._bench.cases import CASES
 from fastipc._bench.cases_queue import due_of
