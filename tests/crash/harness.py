@@ -29,6 +29,7 @@ from .stepper import (
     locate,
     points_of,
     source_files,
+    vdso_ranges,
 )
 
 GO = "go"
@@ -41,6 +42,8 @@ ENOUGH = 100  # kills of an operation; fewer show too little
 # Of all points of a part; a few are behind a branch that the clock or another process decides.
 MOST_MISSED = 0.01
 INSIDE, LIBC = "inside", "libc"
+# Asked once: a process that has pinned itself would be told of one.
+_CPUS = os.sched_getaffinity(0)
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,17 @@ class Laboratory:
         self.stepper = Stepper()
         self.deadline = deadline
         self.with_libc = False
-        self._cpus = os.sched_getaffinity(0)
+        self._cpus = _CPUS
         self.pin(cpu)
 
     def pin(self, cpu: int) -> None:
         """A stop costs a quarter when tracer and victim share a CPU: pins both."""
         cpus = sorted(self._cpus)
         os.sched_setaffinity(0, {cpus[cpu % len(cpus)]})
+
+    def unpin(self) -> None:
+        """Lets this process run everywhere again, and with it what it starts from now on."""
+        os.sched_setaffinity(0, self._cpus)
 
     def ranges(self, operation: Operation) -> tuple[list[Range], list[Range]]:
         """Returns the text inside, and the text that counts while called from inside."""
@@ -119,7 +126,7 @@ class Laboratory:
         outcome, state = self.run(operation, trace)
         if outcome.ending is not Ending.FINISHED:
             raise Violation(f"while recording: {outcome}")
-        return state, points_of(addresses, inside)
+        return state, points_of(addresses, inside, vdso_ranges())
 
     def kill(
         self, make: Callable[[], Operation], point: Point | AsleepPoint
@@ -432,6 +439,8 @@ def run_operation(
         tally.failures.append(f"without any kill: {failure}")
         tally.seconds = time.monotonic() - started
         return tally
+    finally:
+        laboratory.unpin()
     count_instructions(tally, planned)
 
     def work(index: int) -> Tally:

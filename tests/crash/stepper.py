@@ -133,22 +133,29 @@ def executable_ranges(path: str) -> list[Range]:
     return ranges
 
 
+def vdso_ranges() -> list[Range]:
+    """Returns where the text lies that the kernel lends libc."""
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        lines = [line.split() for line in maps]
+    return [
+        Range(*(int(part, 16) for part in fields[0].split("-")), fields[-1])
+        for fields in lines
+        if fields[-1] == "[vdso]"
+    ]
+
+
 def libc_ranges() -> list[Range]:
-    """Returns where libc's text is mapped, and the text that the kernel lends it (the vDSO)."""
-    found: list[Range] = []
+    """Returns where libc's text is mapped, and the vDSO's."""
     path_of_libc = None
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
             fields = line.rstrip("\n").split(maxsplit=5)
             path = fields[-1]
-            if path == "[vdso]":
-                start, end = (int(part, 16) for part in fields[0].split("-"))
-                found.append(Range(start, end, path))
-            elif os.path.basename(path).startswith(("libc.so", "libc-", "ld-musl")):
+            if os.path.basename(path).startswith(("libc.so", "libc-", "ld-musl")):
                 path_of_libc = path
     if path_of_libc is None:
         raise LookupError("no libc is mapped")
-    return [*executable_ranges(path_of_libc), *found]
+    return [*executable_ranges(path_of_libc), *vdso_ranges()]
 
 
 def locate(address: int) -> str:
@@ -340,8 +347,14 @@ def _as_outcome(raw: _Outcome) -> Outcome:
     return Outcome(Ending(raw.ending), raw.wait_status, raw.error, raw.count, raw.address)
 
 
-def points_of(addresses: Sequence[int], inside: Sequence[Range]) -> list[Point]:
-    """Turns a recording into its kill points, one an instruction."""
+def points_of(
+    addresses: Sequence[int], inside: Sequence[Range], once: Sequence[Range] = ()
+) -> list[Point]:
+    """Turns a recording into its kill points, one an instruction.
+
+    In `once` a repetition counts once: the vDSO's clock reads again when the kernel has just
+    written, which it does as often as it likes, most of all while somebody takes single steps.
+    """
     seen: Counter[int] = Counter()
     seen_in_callee: Counter[int] = Counter()
     call = (0, 0)  # the last instruction inside, and its occurrence
@@ -357,7 +370,8 @@ def points_of(addresses: Sequence[int], inside: Sequence[Range]) -> list[Point]:
             points.append(Point(index, *call, follows_system_call=follows))
         else:  # in a callee: met so often since the last instruction inside
             seen_in_callee[address] += 1
-            points.append(Point(index, *call, address, seen_in_callee[address], follows))
+            if seen_in_callee[address] == 1 or not any(address in part for part in once):
+                points.append(Point(index, *call, address, seen_in_callee[address], follows))
         if address not in system_calls:
             system_calls[address] = _is_system_call(address)
         before = address

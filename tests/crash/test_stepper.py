@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import signal
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from .harness import Laboratory
 from .processes import Child, Link
 from .proofs import ProofMemory
 from .stepper import (
@@ -225,3 +227,35 @@ def test_points_are_spread_evenly_from_the_first_to_the_last(wanted: int | None)
         assert chosen[-1] == points[-1]
         gaps = [b.index - a.index for a, b in itertools.pairwise(chosen)]
         assert max(gaps) - min(gaps) <= 1
+
+
+def test_the_clock_of_the_kernel_reads_again_as_often_as_it_likes_and_counts_once() -> None:
+    text = ctypes.create_string_buffer(40)  # what stands there is looked at
+    start = ctypes.addressof(text)
+    inside = Range(start, start + 10, "inside")
+    clock = Range(start + 20, start + 30, "[vdso]")
+
+    def points(*places: int) -> list[Point]:
+        return points_of([start + place for place in places], [inside], [clock])
+
+    once = points(1, 11, 20, 21, 12, 2)
+    assert [point.place - start for point in once] == [1, 11, 20, 21, 12, 2]
+    again = points(1, 11, 20, 21, 20, 21, 12, 2)
+    assert [point.place - start for point in again] == [1, 11, 20, 21, 12, 2]
+    assert {point.callee_occurrence for point in again if point.callee_address} == {1}
+    # Only there: a loop of libc's is one of the operation's.
+    assert len(points(1, 11, 11, 2)) == 4
+    # A call of the clock from another instruction inside is another point.
+    assert len(points(1, 20, 2, 20)) == 4
+
+
+def test_who_has_pinned_itself_still_knows_all_cpus() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        Laboratory(cpu=0)
+        second = Laboratory(cpu=1)
+        assert len(os.sched_getaffinity(0)) == 1
+        second.unpin()
+        assert os.sched_getaffinity(0) == before
+    finally:
+        os.sched_setaffinity(0, before)
