@@ -148,6 +148,7 @@ ROWS: list[Row] = [
     *_rows("queue-paced", stdlib=2, negotiable=False),
     Row("queue-paced", BEST, 1, latency_us_most=100, negotiable=False),
     Row("queue-paced", OWN + "pacing", 1, plus=6, negotiable=False),
+    Row("queue-paced", FLOOR + "pacing-wake", 0),
     *_rows("queue-idle", stdlib=1, negotiable=False),
     *_rows("queue-create-close", stdlib=3),
     *_rows("pipe-create-close", stdlib=1 / 2.5),

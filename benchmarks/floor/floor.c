@@ -147,6 +147,8 @@ static void pin(int index) {
     cpu_set_t wanted;
     int last = CPU_COUNT(&cpus_at_start) - 1;
 
+    if (index == FLOOR_ANYWHERE)
+        return;
     index = index < last ? index : last;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &cpus_at_start) || index-- > 0)

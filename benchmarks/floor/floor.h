@@ -78,6 +78,8 @@ struct floor_pair {
     uint64_t next; /* no lap repeats the numbers of another */
 };
 
+#define FLOOR_ANYWHERE (-1) /* the system chooses the CPU */
+
 /* Forks a child for `theirs`. `cpu` and `child_cpu` count the CPUs that this process may use,
  * from 0; each process is kept on its own. Left to itself, a busy system puts both on one, which
  * is a different question. A number too high is taken as the last CPU. */

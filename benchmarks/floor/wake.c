@@ -181,7 +181,8 @@ static void pace_and_wake(struct both *both, double seconds) {
     struct floor_pair pair;
     uint64_t count = ticks_in(seconds);
 
-    floor_pair_start(&pair, tick_and_wake, be_woken, both, 0, 1);
+    /* On two CPUs a wake-up takes three times as much; where the system puts them is the least. */
+    floor_pair_start(&pair, tick_and_wake, be_woken, both, FLOOR_ANYWHERE, FLOOR_ANYWHERE);
     (void)floor_pair_lap_ns(&pair, ticks_in(seconds / 10));
     (void)floor_pair_lap_ns(&pair, count);
     floor_pair_end(&pair);
