@@ -1,8 +1,9 @@
 """``python -m benchmarks.page RESULT.json``: what the documents show, made of a kept result.
 
 Writes the table between its markers in README.md, that of the marks that were missed in
-docs/performance.md, and the chart docs/benchmarks.svg. Nothing in them is typed by hand, and no
-case of the result is left out.
+docs/performance.md, and the chart docs/benchmarks.svg. With ``--scaling RESULT.json`` instead, the
+table in docs/performance.md of what more CPUs bring. Nothing in them is typed by hand, and no case
+of the result is left out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fastipc._bench.results import Results, best_other, better, shown
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- benchmark table -->"
 BEGIN_MISSED = "<!-- missed marks -->"
+BEGIN_SCALING = "<!-- scaling -->"
 END = "<!-- end -->"
 
 
@@ -34,26 +36,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.page",
         description="Make README's table and the chart of what benchmarks.check has kept.",
     )
-    parser.add_argument("result", metavar="RESULT.json", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("result", metavar="RESULT.json", type=Path, nargs="?")
+    source.add_argument("--scaling", metavar="RESULT.json", type=Path)
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--missed", type=Path, default=ROOT / "docs" / "performance.md")
     parser.add_argument("--chart", type=Path, default=ROOT / "docs" / "benchmarks.svg")
     options = parser.parse_args(arguments)
     try:
-        results, kept = kept_results.read(options.result)
-        candidate = kept["settings"].get("candidate", "fastipc")
-        caption = environment.caption(kept["environment"])
-        text = options.readme.read_text(encoding="utf-8")
-        replaced = replace(text, BEGIN, table(results, kept, candidate), options.readme)
-        text = options.missed.read_text(encoding="utf-8")
-        missed = replace(text, BEGIN_MISSED, missed_table(kept), options.missed)
-        plot.draw(options.chart, results, candidate, caption)
-        options.readme.write_text(replaced, encoding="utf-8")
-        options.missed.write_text(missed, encoding="utf-8")
+        if options.scaling is not None:
+            write_scaling(options.scaling, options.missed)
+        else:
+            write_all(options)
     except (OSError, ValueError, PageError, plot.PlotError) as error:
         print(f"python -m benchmarks.page: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def write_all(options: argparse.Namespace) -> None:
+    """Write all that is made of a result of benchmarks.check. Raises OSError, or what is wrong."""
+    results, kept = kept_results.read(options.result)
+    candidate = kept["settings"].get("candidate", "fastipc")
+    caption = environment.caption(kept["environment"])
+    text = options.readme.read_text(encoding="utf-8")
+    replaced = replace(text, BEGIN, table(results, kept, candidate), options.readme)
+    text = options.missed.read_text(encoding="utf-8")
+    missed = replace(text, BEGIN_MISSED, missed_table(kept), options.missed)
+    plot.draw(options.chart, results, candidate, caption)
+    options.readme.write_text(replaced, encoding="utf-8")
+    options.missed.write_text(missed, encoding="utf-8")
+
+
+def write_scaling(result: Path, document: Path) -> None:
+    """Write the table of a result of `python -m fastipc bench --json` on a larger machine."""
+    results, kept = kept_results.read(result)
+    made = table(results, kept, kept["settings"].get("candidate", "fastipc"))
+    text = document.read_text(encoding="utf-8")
+    document.write_text(replace(text, BEGIN_SCALING, made, document), encoding="utf-8")
 
 
 def table(results: Results, kept: dict[str, Any], candidate: str) -> str:

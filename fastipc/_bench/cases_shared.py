@@ -1,4 +1,8 @@
-"""One Queue with several producers or consumers; 4:4 has more processes than most machines CPUs."""
+"""One Queue with several producers or consumers.
+
+4:4 has more processes than small machines have CPUs; those behind it in the list are for machines
+with more of them.
+"""
 
 from __future__ import annotations
 
@@ -145,4 +149,40 @@ class QueueInt4To4(Shared):
     consumers = 4
 
 
-CASES: list[type[Case]] = [QueueInt2To1, QueueInt1To2, QueueInt4To4]
+class QueueInt2To2(Shared):
+    name = "queue-int-2to2"
+    summary = "small ints through a Queue, two producers, two consumers"
+    producers = 2
+    consumers = 2
+
+
+class QueueInt8To8(Shared):
+    name = "queue-int-8to8"
+    summary = "small ints through a Queue, eight producers, eight consumers"
+    producers = 8
+    consumers = 8
+
+
+class QueueInt8To1(Shared):
+    name = "queue-int-8to1"
+    summary = "small ints through a Queue, eight producers, one consumer"
+    producers = 8
+    consumers = 1
+
+
+class QueueInt1To8(Shared):
+    name = "queue-int-1to8"
+    summary = "small ints through a Queue, one producer, eight consumers"
+    producers = 1
+    consumers = 8
+
+
+CASES: list[type[Case]] = [
+    QueueInt2To1,
+    QueueInt1To2,
+    QueueInt4To4,
+    QueueInt2To2,
+    QueueInt8To8,
+    QueueInt8To1,
+    QueueInt1To8,
+]

@@ -126,3 +126,16 @@ def test_the_marks_that_were_missed_are_listed_and_no_others() -> None:
         "| queue-dict5 | best: zeroq | >= 2x | - |",
     ]
     assert page.missed_table({"rows": rows[:1]}) == "None."
+
+
+def test_the_table_of_a_larger_machine_is_made_alone(kept: Path) -> None:
+    document = kept.with_name("performance.md")
+    document.write_text(f"before\n{page.BEGIN_SCALING}\n{page.END}\nbehind\n")
+    page.write_scaling(kept, document)
+    text = document.read_text()
+    assert text.startswith(f"before\n{page.BEGIN_SCALING}\n| case |")
+    assert text.endswith(f"{page.END}\nbehind\n")
+    assert text.count("\n| ") == 2 + 4
+    assert page.main(["--scaling", str(kept), "--missed", str(kept.with_name("missed.md"))]) == 1
+    with pytest.raises(SystemExit):
+        page.main([str(kept), "--scaling", str(kept)])
