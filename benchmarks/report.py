@@ -15,6 +15,7 @@ from fastipc._bench.results import Results, print_table, shown
 UNITS = {
     "ns": 1e-9,
     "us": 1e-6,
+    "us CPU": 1e-6,
     "ms": 1e-3,
     "s": 1.0,
     "GB/s": 1e9,

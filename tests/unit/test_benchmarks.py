@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import check, rows
-from benchmarks.report import Outcome
+from benchmarks import check, floor, rows
+from benchmarks.report import UNITS, Outcome
 from benchmarks.rows import ROWS, Row
 from fastipc._bench import measure as measure_module, payloads
 from fastipc._bench.adapters import ADAPTERS
@@ -312,6 +312,14 @@ def test_a_row_against_a_floor_that_is_not_there_is_skipped_and_no_miss() -> Non
     row = Outcome(Row("queue-int", "floor:ring", 1), "fastipc", taken)
     assert row.skipped
     assert row.met
+
+
+def test_what_is_compared_with_a_floor_has_a_unit_that_can_be() -> None:
+    compared = [row for row in ROWS if row.against.startswith(rows.FLOOR)]
+    assert compared
+    for row in compared:
+        assert row.unit in UNITS
+        assert floor._FLOOR_CASES[row.against.removeprefix(rows.FLOOR)].unit in UNITS
 
 
 def test_the_floor_may_have_another_unit() -> None:
