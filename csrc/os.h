@@ -24,6 +24,8 @@ FIPC_ALWAYS_INLINE uint64_t fipc_ticks(void) { return (uint64_t)fipc_os_now_ns()
 int fipc_os_cpu_count(void);
 /* Lets others have this CPU, if any want it. */
 void fipc_os_yield(void);
+/* Sleeps about that long, or until a signal comes. */
+void fipc_os_sleep_some(int64_t ns);
 
 /* A new memory file `name` that can grow but never shrink (sealed); its length
  * is `size_bytes`. Returns a close-on-exec descriptor. Errors: as memfd_create(2). */

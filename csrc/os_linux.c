@@ -74,6 +74,12 @@ int64_t fipc_os_coarse_now_ns(void) { return clock_ns(CLOCK_MONOTONIC_COARSE); }
 
 void fipc_os_yield(void) { (void)sched_yield(); }
 
+void fipc_os_sleep_some(int64_t ns) {
+    struct timespec t = timespec_of_ns(ns);
+
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
 int fipc_os_cpu_count(void) {
     /* Affinity belongs to a thread, and so does what is remembered of it. */
     static _Thread_local int64_t asked_ns;

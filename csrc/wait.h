@@ -84,8 +84,10 @@ void fipc_spin_missed(struct fipc_spin *spin);
 
 /* How often threads of one handle have met others at one lock lately: hints. */
 struct fipc_crowd {
-    uint64_t met_ticks; /* the last time */
-    uint32_t gives_way; /* the next call that may wait lets others have the CPU first */
+    uint64_t met_ticks;   /* the last time */
+    uint64_t way_ticks;   /* when way was given last */
+    uint32_t pause_ticks; /* and for how long the lock was left to others then */
+    uint32_t gives_way;   /* the next call that may wait lets others have the CPU first */
 };
 
 /* The lock was found taken. True when that comes so soon after the last time that two of its side
@@ -93,6 +95,10 @@ struct fipc_crowd {
  * without trying again, to where no lock of its own is held, and there fipc_crowd_give_way() is
  * called. */
 bool fipc_crowd_meets(struct fipc_crowd *crowd);
+/* How long the lock is left to others by who gives way now. */
+uint32_t fipc_crowd_pause(const struct fipc_crowd *crowd, uint64_t now_ticks);
+/* Lets others have the CPU; where nobody wants it, leaves them the lock for a while: at most some
+ * hundred microseconds. */
 void fipc_crowd_give_way_slow(struct fipc_crowd *crowd);
 FIPC_ALWAYS_INLINE void fipc_crowd_give_way(struct fipc_crowd *crowd) {
     if (fipc_unlikely(fipc_load_relaxed(&crowd->gives_way)))

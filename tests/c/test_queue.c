@@ -939,6 +939,32 @@ static void who_meets_others_twice_at_a_lock_gives_way_where_it_may_wait(void) {
     fipc_queue_close(queue);
 }
 
+static void who_meets_others_again_and_again_leaves_them_the_lock_longer(void) {
+    struct fipc_crowd crowd = {0};
+    uint64_t now_ticks = UINT64_C(1) << 40, most_ticks = 1000 * FIPC_TICKS_PER_US;
+    uint32_t first_ticks = fipc_crowd_pause(&crowd, now_ticks), last_ticks = first_ticks;
+
+    CHECK(first_ticks > 0 && first_ticks <= 10 * FIPC_TICKS_PER_US);
+    for (int i = 0; i < 20; i++) {
+        crowd.pause_ticks = last_ticks;
+        crowd.way_ticks = now_ticks;
+        now_ticks += last_ticks; /* so soon again */
+        CHECK(fipc_crowd_pause(&crowd, now_ticks) >= last_ticks);
+        last_ticks = fipc_crowd_pause(&crowd, now_ticks);
+        CHECK(last_ticks <= most_ticks);
+    }
+    CHECK(last_ticks > 16 * first_ticks);
+    /* Met nobody for long: begins anew. */
+    CHECK_EQ(fipc_crowd_pause(&crowd, now_ticks + 100 * most_ticks), first_ticks);
+    /* Spinning or asleep, it ends, and the next call does not give way by itself. */
+    for (int i = 0; i < 50; i++) {
+        crowd.gives_way = 1;
+        fipc_crowd_give_way(&crowd);
+        CHECK_EQ(crowd.gives_way, 0);
+        CHECK(crowd.pause_ticks <= most_ticks);
+    }
+}
+
 struct watcher {
     struct fipc_queue *queue;
     uint32_t count;
@@ -1023,6 +1049,7 @@ int main(void) {
     CHECK_RUN(one_producer_and_one_consumer_lose_nothing);
     CHECK_RUN(several_producers_and_consumers_keep_each_producers_order);
     CHECK_RUN(who_meets_others_twice_at_a_lock_gives_way_where_it_may_wait);
+    CHECK_RUN(who_meets_others_again_and_again_leaves_them_the_lock_longer);
     CHECK_RUN(sleepers_on_both_sides_are_woken);
     CHECK_RUN(many_consumers_that_wait_for_one_producer_are_woken);
     CHECK_RUN(many_producers_that_wait_for_one_consumer_are_woken);
