@@ -158,6 +158,7 @@ FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) 
         got->kind = header.kind;
         got->tag = header.tag;
         fipc_store_relaxed(&queue->get_run, fipc_load_relaxed(&queue->get_run) + 1);
+        fipc_crowd_done(&queue->get_crowd);
         /* Where more is known to be there, the producers' line is left to them. */
         if (read_pos == channel->seen_write_pos)
             fipc_channel_silence_if_empty(channel, read_pos);
@@ -169,8 +170,10 @@ FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) 
 FIPC_ALWAYS_INLINE int try_get_once(struct fipc_queue *queue, struct fipc_got *got) {
     int rc = get_fast(queue, got);
 
-    if (fipc_unlikely(rc == -EBUSY))
+    if (fipc_unlikely(rc == -EBUSY)) {
         rc = fipc_channel_get(&queue->channel, got, 0);
+        fipc_crowd_left(&queue->get_crowd);
+    }
     if (fipc_likely(rc == 0))
         fipc_sleepers_wake(&queue->channel.shm->get.sleepers);
     return rc;
@@ -255,14 +258,15 @@ int fipc_queue_get_either(struct fipc_queue *queue, struct fipc_got *got, struct
                           int64_t deadline_ns, struct fipc_waiting *waiting) {
     struct fipc_channel *channel = &queue->channel;
     struct fipc_channel_shm *shm = channel->shm;
-    int64_t lock_deadline_ns = fipc_queue_lock_deadline(deadline_ns);
+    int64_t lock_deadline_ns;
     int rc;
 
     got->block_count = 0;
     if (deadline_ns > 0) {
-        fipc_crowd_give_way(&queue->get_crowd);
+        fipc_crowd_give_way(&queue->get_crowd, deadline_ns);
         fipc_spin_lull(&queue->get_run);
     }
+    lock_deadline_ns = fipc_queue_lock_deadline(deadline_ns);
     for (;;) {
         if (fipc_load_relaxed(&queue->closing))
             return -ECANCELED;
@@ -299,6 +303,7 @@ int fipc_queue_get_either(struct fipc_queue *queue, struct fipc_got *got, struct
             return rc;
         }
     }
+    fipc_crowd_left(&queue->get_crowd);
     fipc_sleepers_wake_some(&shm->get.sleepers, many != NULL ? many->items : 1);
     if (waiting->rounds != 0 && !fipc_channel_is_empty(channel))
         fipc_sleepers_wake(&shm->put.sleepers);

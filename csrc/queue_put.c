@@ -30,10 +30,14 @@ int fipc_queue_try_put(struct fipc_queue *queue, const void *data, uint32_t size
         return -EBUSY;
     if (fipc_likely(channel->max_bytes == UINT64_MAX))
         rc = fipc_channel_put_fast(channel, data, size_bytes, FIPC_RECORD_INLINE, tag);
-    if (fipc_unlikely(rc == -EBUSY) && fipc_crowd_meets(&queue->put_crowd))
-        return -EBUSY;
-    if (fipc_unlikely(rc < 0))
+    if (fipc_likely(rc == 0)) {
+        fipc_crowd_done(&queue->put_crowd);
+    } else {
+        if (rc == -EBUSY && fipc_crowd_meets(&queue->put_crowd))
+            return -EBUSY;
         rc = try_put_slow(channel, data, size_bytes, tag);
+        fipc_crowd_left(&queue->put_crowd);
+    }
     if (fipc_likely(rc == 0))
         fipc_sleepers_wake(&channel->shm->put.sleepers);
     return rc;
@@ -141,8 +145,9 @@ int fipc_queue_put_record(struct fipc_queue *queue, struct fipc_put *put, int64_
     int rc;
 
     if (deadline_ns > 0)
-        fipc_crowd_give_way(&queue->put_crowd);
+        fipc_crowd_give_way(&queue->put_crowd, deadline_ns);
     rc = put_once(queue, put, deadline_ns, putting);
+    fipc_crowd_left(&queue->put_crowd);
 
     if (rc == 0) {
         putting->block_count = 0; /* the queue's now */

@@ -84,25 +84,36 @@ void fipc_spin_missed(struct fipc_spin *spin);
 
 /* How often threads of one handle have met others at one lock lately: hints. */
 struct fipc_crowd {
+    uint64_t done;        /* calls that met nobody */
+    uint64_t left_ticks;  /* when a call that was not so simple ended last */
+    uint64_t left_done;   /* and `done` then */
     uint64_t met_ticks;   /* the last time */
     uint64_t way_ticks;   /* when way was given last */
     uint32_t pause_ticks; /* and for how long the lock was left to others then */
     uint32_t gives_way;   /* the next call that may wait lets others have the CPU first */
+    uint32_t is_eager;    /* most of the caller's time goes by at the lock */
 };
 
+/* A call met nobody. */
+FIPC_ALWAYS_INLINE void fipc_crowd_done(struct fipc_crowd *crowd) {
+    fipc_store_relaxed(&crowd->done, fipc_load_relaxed(&crowd->done) + 1);
+}
+
+/* A call that was not so simple has ended. */
+void fipc_crowd_left(struct fipc_crowd *crowd);
 /* The lock was found taken. True when that comes so soon after the last time that two of its side
  * run at once, each taking the lock's line from the other for every message: the caller returns
  * without trying again, to where no lock of its own is held, and there fipc_crowd_give_way() is
  * called. */
 bool fipc_crowd_meets(struct fipc_crowd *crowd);
-/* How long the lock is left to others by who gives way now. */
+/* How long the lock is left to others by who gives way now; 0: not at all. */
 uint32_t fipc_crowd_pause(const struct fipc_crowd *crowd, uint64_t now_ticks);
-/* Lets others have the CPU; where nobody wants it, leaves them the lock for a while: at most some
- * hundred microseconds. */
-void fipc_crowd_give_way_slow(struct fipc_crowd *crowd);
-FIPC_ALWAYS_INLINE void fipc_crowd_give_way(struct fipc_crowd *crowd) {
+/* Lets others have the CPU; where nobody wants it, leaves them the lock for a while: some hundred
+ * microseconds at most, and not if that might be past deadline_ns. */
+void fipc_crowd_give_way_slow(struct fipc_crowd *crowd, int64_t deadline_ns);
+FIPC_ALWAYS_INLINE void fipc_crowd_give_way(struct fipc_crowd *crowd, int64_t deadline_ns) {
     if (fipc_unlikely(fipc_load_relaxed(&crowd->gives_way)))
-        fipc_crowd_give_way_slow(crowd);
+        fipc_crowd_give_way_slow(crowd, deadline_ns);
 }
 
 /* So many messages that were there already are a run. */

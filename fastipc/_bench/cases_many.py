@@ -70,6 +70,8 @@ class BatchConsumer(Part):
             else:
                 batch = get() if decode is None else decode(get())
             size = len(batch)
+            if size == 0:
+                raise WrongMessageError(f"got an empty batch where {due} is due")
             if done == 0:
                 first, before = perf_counter(), size
             last = due + size - 1

@@ -3,7 +3,8 @@
 A check must be cheap beside the transport, or it would be what is measured. Small messages are
 made before the clock runs, on both sides, and compared one by one (or, where they arrive in one
 buffer, all at once after the clock has stopped). Of those that take long to compare the number is
-looked at, and one in FULL_CHECK_EVERY compared. Large ones are stamped as they are sent.
+looked at, of batches the ends and the sum, and one in FULL_CHECK_EVERY compared. Large ones are
+stamped as they are sent.
 
 Messages are made one by one, so that whoever needs only some of them holds these and no others,
 and in memory, too, one follows the other: what is to be compared is then fetched in order, not from

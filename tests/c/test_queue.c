@@ -940,7 +940,7 @@ static void who_meets_others_twice_at_a_lock_gives_way_where_it_may_wait(void) {
 }
 
 static void who_meets_others_again_and_again_leaves_them_the_lock_longer(void) {
-    struct fipc_crowd crowd = {0};
+    struct fipc_crowd crowd = {.is_eager = 1};
     uint64_t now_ticks = UINT64_C(1) << 40, most_ticks = 1000 * FIPC_TICKS_PER_US;
     uint32_t first_ticks = fipc_crowd_pause(&crowd, now_ticks), last_ticks = first_ticks;
 
@@ -954,15 +954,51 @@ static void who_meets_others_again_and_again_leaves_them_the_lock_longer(void) {
         CHECK(last_ticks <= most_ticks);
     }
     CHECK(last_ticks > 16 * first_ticks);
-    /* Met nobody for long: begins anew. */
+    /* Met nobody for long: begins anew. With work of his own, not at all. */
     CHECK_EQ(fipc_crowd_pause(&crowd, now_ticks + 100 * most_ticks), first_ticks);
-    /* Spinning or asleep, it ends, and the next call does not give way by itself. */
-    for (int i = 0; i < 50; i++) {
-        crowd.gives_way = 1;
-        fipc_crowd_give_way(&crowd);
+    crowd.is_eager = 0;
+    CHECK_EQ(fipc_crowd_pause(&crowd, now_ticks), 0);
+}
+
+static void the_lock_is_left_to_others_by_who_does_nothing_else_and_has_the_time(void) {
+    struct fipc_crowd crowd = {0};
+    int64_t start_ns, pauses = 0;
+
+    /* Comes back at once: eager. Behind work of his own: not. Many calls: as it is for each. */
+    do {
+        fipc_crowd_left(&crowd);
+        (void)fipc_crowd_meets(&crowd);
+    } while (!crowd.is_eager); /* others may have had the CPU in between */
+    crowd.left_ticks -= 10 * FIPC_TICKS_PER_US;
+    (void)fipc_crowd_meets(&crowd);
+    CHECK(!crowd.is_eager);
+    do {
+        fipc_crowd_left(&crowd);
+        crowd.left_ticks -= 10 * FIPC_TICKS_PER_US;
+        for (int i = 0; i < 100; i++)
+            fipc_crowd_done(&crowd);
+        (void)fipc_crowd_meets(&crowd);
+    } while (!crowd.is_eager);
+
+    /* A pause is not made where somebody else ran meanwhile, and so not each time. */
+    for (int i = 0; i < 2000 && pauses < 3; i++) {
+        crowd.is_eager = crowd.gives_way = 1;
+        crowd.pause_ticks = 400 * FIPC_TICKS_PER_US;
+        crowd.way_ticks = fipc_ticks();
+        start_ns = fipc_os_now_ns();
+        fipc_crowd_give_way(&crowd, FIPC_FOREVER);
+        pauses += fipc_os_now_ns() - start_ns >= 50000;
         CHECK_EQ(crowd.gives_way, 0);
-        CHECK(crowd.pause_ticks <= most_ticks);
+        CHECK(crowd.pause_ticks <= 400 * FIPC_TICKS_PER_US);
     }
+    CHECK_EQ(pauses, 3);
+    /* Nor where the call's time would be up. */
+    crowd.is_eager = crowd.gives_way = 1;
+    crowd.pause_ticks = 400 * FIPC_TICKS_PER_US;
+    crowd.way_ticks = 0;
+    fipc_crowd_give_way(&crowd, fipc_os_now_ns() + 1000);
+    CHECK_EQ(crowd.gives_way, 0);
+    CHECK_EQ(crowd.way_ticks, 0);
 }
 
 struct watcher {
@@ -1050,6 +1086,7 @@ int main(void) {
     CHECK_RUN(several_producers_and_consumers_keep_each_producers_order);
     CHECK_RUN(who_meets_others_twice_at_a_lock_gives_way_where_it_may_wait);
     CHECK_RUN(who_meets_others_again_and_again_leaves_them_the_lock_longer);
+    CHECK_RUN(the_lock_is_left_to_others_by_who_does_nothing_else_and_has_the_time);
     CHECK_RUN(sleepers_on_both_sides_are_woken);
     CHECK_RUN(many_consumers_that_wait_for_one_producer_are_woken);
     CHECK_RUN(many_producers_that_wait_for_one_consumer_are_woken);
