@@ -460,9 +460,6 @@ static void compete(void *argument) {
     int fd = fipc_os_memfd_create("fastipc:test", 0);
 
     CHECK_OK(fd);
-    /* What a process needs to look and to take is not charged to the group: with a sanitizer's
-     * memory for six of them, that was more than the margin, once in 41 runs. */
-    CHECK_EQ(fipc_os_reserve(fd, 0, 16 * KIB, &limit), 0);
     enter_group();
     do {
         size = sizes[number++ % 4];
