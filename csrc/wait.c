@@ -26,7 +26,8 @@
  * message waits for the lock's lines to come from another CPU. So whoever met others leaves them
  * alone, twice as long each time that he meets them again soon, and from 50 us on asleep: then one
  * at a time puts or takes hundreds. On 16 CPUs, ints, producers:consumers, millions a second and us
- * of CPU for each, without a pause, spinning for at most 8, 32 and 128 us, and as it is:
+ * of CPU for each, without a pause, spinning for at most 8, 32 and 128 us, and asleep as it is (all
+ * before EAGER_TICKS, below):
  *     8:8   1.4 9.6    3.3 4.5    8.1 1.6    9.9 1.3   10.8 0.22
  *     4:4   2.1 3.7    8.1 0.9   10.1 0.6   12.0 0.6   11.5 0.18
  *     8:1   1.5 5.7    5.0 1.6    9.3 0.8   11.0 0.6   11.2 0.19

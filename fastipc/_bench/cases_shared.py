@@ -128,61 +128,25 @@ class Shared(Case):
         return {"value": (len(self._numbers(lap)) - 1) / (last - first), "seconds": last - first}
 
 
-class QueueInt2To1(Shared):
-    name = "queue-int-2to1"
-    summary = "small ints through a Queue, two producers, one consumer"
-    producers = 2
-    consumers = 1
+NUMBERS = {1: "one", 2: "two", 4: "four", 8: "eight"}
 
 
-class QueueInt1To2(Shared):
-    name = "queue-int-1to2"
-    summary = "small ints through a Queue, one producer, two consumers"
-    producers = 1
-    consumers = 2
+def _parties(count: int, what: str) -> str:
+    return f"{NUMBERS[count]} {what}" + ("s" if count > 1 else "")
 
 
-class QueueInt4To4(Shared):
-    name = "queue-int-4to4"
-    summary = "small ints through a Queue, four producers, four consumers"
-    producers = 4
-    consumers = 4
-
-
-class QueueInt2To2(Shared):
-    name = "queue-int-2to2"
-    summary = "small ints through a Queue, two producers, two consumers"
-    producers = 2
-    consumers = 2
-
-
-class QueueInt8To8(Shared):
-    name = "queue-int-8to8"
-    summary = "small ints through a Queue, eight producers, eight consumers"
-    producers = 8
-    consumers = 8
-
-
-class QueueInt8To1(Shared):
-    name = "queue-int-8to1"
-    summary = "small ints through a Queue, eight producers, one consumer"
-    producers = 8
-    consumers = 1
-
-
-class QueueInt1To8(Shared):
-    name = "queue-int-1to8"
-    summary = "small ints through a Queue, one producer, eight consumers"
-    producers = 1
-    consumers = 8
+def _shared(producers: int, consumers: int) -> type[Shared]:
+    sides = f"{_parties(producers, 'producer')}, {_parties(consumers, 'consumer')}"
+    members = {
+        "name": f"queue-int-{producers}to{consumers}",
+        "summary": f"small ints through a Queue, {sides}",
+        "producers": producers,
+        "consumers": consumers,
+    }
+    return type(f"QueueInt{producers}To{consumers}", (Shared,), members)
 
 
 CASES: list[type[Case]] = [
-    QueueInt2To1,
-    QueueInt1To2,
-    QueueInt4To4,
-    QueueInt2To2,
-    QueueInt8To8,
-    QueueInt8To1,
-    QueueInt1To8,
+    _shared(producers, consumers)
+    for producers, consumers in ((2, 1), (1, 2), (4, 4), (2, 2), (8, 8), (8, 1), (1, 8))
 ]
