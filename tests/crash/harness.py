@@ -35,6 +35,9 @@ from .stepper import (
 GO = "go"
 READY = "ready"
 _FURTHER_TRIES = 3  # for each point where the victim ended before it was killed
+# Then so many at the speed of the recording: which way is taken can depend on time (has the other
+# side fallen asleep? is it time to look after the dead?), and all of them are to be killed.
+_TRIES_STEPPING = 4
 _ASLEEP_KILLS = 4  # in a sample
 _ASLEEP_KILLS_OF_ALL = 30
 _SYSTEM_CALL_KILLS = 10  # in a sample, of those right behind a system call
@@ -129,17 +132,27 @@ class Laboratory:
         return state, points_of(addresses, inside, vdso_ranges())
 
     def kill(
-        self, make: Callable[[], Operation], point: Point | AsleepPoint
+        self,
+        make: Callable[[], Operation],
+        point: Point | AsleepPoint,
+        *,
+        is_stepping: bool = False,
     ) -> tuple[Outcome, str, int]:
         """Runs the operation, kills it at the point; returns the state and the loss found."""
+        operation = make()
 
         def trace(pid: int) -> Outcome:
             if isinstance(point, AsleepPoint):
                 return self.stepper.kill_asleep(pid, point.further_us, timeout=self.deadline)
+            if is_stepping:
+                return self.stepper.kill_stepping(
+                    pid, point, *self.ranges(operation),
+                    free_outside=not operation.has_threads, timeout=6 * self.deadline,
+                )  # fmt: skip
             return self.stepper.kill(pid, point, timeout=self.deadline)
 
         reports = Reports()
-        outcome, state = self.run(make(), trace, reports)
+        outcome, state = self.run(operation, trace, reports)
         return outcome, state, reports.lost
 
     def run(
@@ -291,7 +304,10 @@ def plan(
     recordings = []
     left_out = 0
     for make in variants:
-        state, points = _record_again(laboratory, make)
+        state, points = min(
+            (_record_again(laboratory, make) for _ in range(operation.recordings)),
+            key=lambda recording: len(recording[1]),
+        )
         if operation.changes_state and state != AFTER:
             raise Violation(f"the operation ended, yet the state is the one {state}")
         recordings.append(_leave_out(operation, points))
@@ -376,9 +392,14 @@ def _run_target(
     """One kill, tried again where the victim took another way than the recording."""
     chooser = random.Random(target.point.index)
     point = target.point
-    for _ in range(1 + _FURTHER_TRIES):
+    tries = [False] * (1 + _FURTHER_TRIES)
+    if not is_sample:
+        tries += [True] * _TRIES_STEPPING
+    for is_stepping in tries:
         try:
-            outcome, state, lost = laboratory.kill(planned.variants[target.variant], point)
+            outcome, state, lost = laboratory.kill(
+                planned.variants[target.variant], point, is_stepping=is_stepping
+            )
         except OtherWay:
             tally.finished += 1
             continue

@@ -6,7 +6,9 @@
  * Stepping through a whole Python call is slow (a stop costs 5 to 20 us), so
  * outside the ranges the victim runs freely: their text is made unexecutable,
  * and the fault of the next entry tells that it is back. A kill needs no
- * stepping at all: a hardware breakpoint counts how often an address is met. */
+ * stepping at all: a hardware breakpoint counts how often an address is met.
+ * Where a victim takes another way at full speed, it is killed at the speed of
+ * the recording instead. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -38,6 +40,15 @@ enum ending {
 
 struct stepper_range {
     uint64_t start, end;
+};
+
+/* Where to kill: before the instruction at `address` is executed for the
+ * `occurrence`-th time (from 1). With a `callee_address` the kill comes later:
+ * when the instruction there is met for the `callee_occurrence`-th time after
+ * that, which is on behalf of the call that stands at `address`. */
+struct stepper_point {
+    uint64_t address, occurrence;
+    uint64_t callee_address, callee_occurrence;
 };
 
 struct stepper_outcome {
@@ -307,6 +318,20 @@ static int run_past(struct tracer *tracer, uint64_t next_address) {
     }
 }
 
+/* Counts an instruction that is about to be executed; tells whether it is the
+ * point. `met` counts from 0, and again once the call is found. */
+static int is_reached(struct stepper_point *point, uint64_t address, uint64_t *met) {
+    if (address != point->address || ++*met != point->occurrence)
+        return 0;
+    if (point->callee_address == 0)
+        return 1;
+    point->address = point->callee_address;
+    point->occurrence = point->callee_occurrence;
+    point->callee_address = 0;
+    *met = 0;
+    return 0;
+}
+
 static int take_deferred(struct tracer *tracer) {
     int signal_number = tracer->deferred_signal;
     tracer->deferred_signal = 0;
@@ -318,21 +343,26 @@ static int take_deferred(struct tracer *tracer) {
  * in `callees` only while they were entered from inside. `is_free_outside` = 0
  * single-steps everywhere instead (slow; for victims with further threads, which
  * must not meet a protected range). Instructions past `capacity` are counted
- * only. A repeated string instruction counts once. */
+ * only. A repeated string instruction counts once. With `end` the victim is
+ * killed there, if it gets there. */
 void stepper_record(int pid, const struct stepper_range *inside, size_t inside_count,
                     const struct stepper_range *callees, size_t callee_count, int is_free_outside,
-                    int64_t timeout_ms, uint64_t *addresses, size_t capacity,
-                    struct stepper_outcome *outcome) {
+                    int64_t timeout_ms, const struct stepper_point *end, uint64_t *addresses,
+                    size_t capacity, struct stepper_outcome *outcome) {
     struct tracer tracer = {
         pid, inside, inside_count, callees, callee_count, now_ns() + timeout_ms * 1000000, 0, 0};
     struct user_regs_struct registers;
     struct ticker ticker;
+    struct stepper_point point = {0};
+    uint64_t met = 0;  /* so often, the point's address */
     uint64_t last = 0; /* the last instruction counted; 0: was outside */
     int is_stepping = 0;
     int signal_number = 0;
     int rc = 0;
 
     memset(outcome, 0, sizeof *outcome);
+    if (end != NULL)
+        point = *end;
     ticker_start(&ticker);
     if (!await_begin(&tracer, outcome))
         goto stop_ticker;
@@ -380,6 +410,10 @@ void stepper_record(int pid, const struct stepper_range *inside, size_t inside_c
             if (outcome->count < capacity)
                 addresses[outcome->count] = last;
             outcome->count++;
+            if (end != NULL && is_reached(&point, last, &met)) {
+                end_victim(&tracer, outcome, ENDING_KILLED, 0);
+                goto stop_ticker;
+            }
         } else {
             last = 0;
             if (is_free_outside && !tracer.is_protected && (rc = protect(&tracer, 0)) < 0)
@@ -398,15 +432,13 @@ stop_ticker:
     ticker_stop(&ticker);
 }
 
-/* Kills the victim right before it executes the instruction at `address` for
- * the `occurrence`-th time (from 1). With a `callee_address` the kill comes
- * later: when the instruction there is met for the `callee_occurrence`-th time
- * after that, which is on behalf of the call that stands at `address`. If the
- * victim does not get there it is detached at stepper_end(). */
-void stepper_kill(int pid, uint64_t address, uint64_t occurrence, uint64_t callee_address,
-                  uint64_t callee_occurrence, int64_t timeout_ms, struct stepper_outcome *outcome) {
+/* Kills the victim at the point. If it does not get there it is detached at
+ * stepper_end(). */
+void stepper_kill(int pid, const struct stepper_point *end, int64_t timeout_ms,
+                  struct stepper_outcome *outcome) {
     struct tracer tracer = {pid, NULL, 0, NULL, 0, now_ns() + timeout_ms * 1000000, 0, 0};
     struct user_regs_struct registers;
+    struct stepper_point point = *end;
     struct ticker ticker;
     int signal_number = 0;
     int rc;
@@ -415,7 +447,7 @@ void stepper_kill(int pid, uint64_t address, uint64_t occurrence, uint64_t calle
     ticker_start(&ticker);
     if (!await_begin(&tracer, outcome))
         goto stop_ticker;
-    if ((rc = set_breakpoint(&tracer, address)) < 0)
+    if ((rc = set_breakpoint(&tracer, point.address)) < 0)
         goto fail;
     for (;;) {
         int status;
@@ -435,16 +467,13 @@ void stepper_kill(int pid, uint64_t address, uint64_t occurrence, uint64_t calle
             signal_number = WSTOPSIG(status);
         } else if (registers.rip == (uint64_t)stepper_end_stop + 1) {
             break;
-        } else if (registers.rip == address && ++outcome->count == occurrence) {
-            if (callee_address == 0) {
+        } else {
+            uint64_t sought = point.address;
+            if (is_reached(&point, registers.rip, &outcome->count)) {
                 end_victim(&tracer, outcome, ENDING_KILLED, 0);
                 goto stop_ticker;
             }
-            address = callee_address;
-            occurrence = callee_occurrence;
-            callee_address = 0;
-            outcome->count = 0;
-            if ((rc = set_breakpoint(&tracer, address)) < 0)
+            if (point.address != sought && (rc = set_breakpoint(&tracer, point.address)) < 0)
                 goto fail;
         }
     }

@@ -41,6 +41,15 @@ class _Range(ctypes.Structure):
     _fields_ = [("start", ctypes.c_uint64), ("end", ctypes.c_uint64)]
 
 
+class _Point(ctypes.Structure):
+    _fields_ = [
+        ("address", ctypes.c_uint64),
+        ("occurrence", ctypes.c_uint64),
+        ("callee_address", ctypes.c_uint64),
+        ("callee_occurrence", ctypes.c_uint64),
+    ]
+
+
 class _Outcome(ctypes.Structure):
     _fields_ = [
         ("ending", ctypes.c_int32),
@@ -297,6 +306,45 @@ class Stepper:
     ) -> tuple[Outcome, list[int]]:
         """Lets the victim run; returns the addresses of the instructions executed inside."""
         addresses = (ctypes.c_uint64 * _CAPACITY)()
+        outcome = self._step(pid, inside, callees, free_outside, timeout, None, addresses)
+        return outcome, addresses[: min(outcome.count, _CAPACITY)]
+
+    def kill(self, pid: int, point: Point, *, timeout: float = 60.0) -> Outcome:
+        """Kills the victim right before it executes the point's instruction."""
+        outcome = _Outcome()
+        self._kill(
+            pid,
+            ctypes.byref(_as_point(point)),
+            ctypes.c_int64(int(timeout * 1000)),
+            ctypes.byref(outcome),
+        )
+        return _as_outcome(outcome)
+
+    def kill_stepping(
+        self,
+        pid: int,
+        point: Point,
+        inside: Sequence[Range],
+        callees: Sequence[Range] = (),
+        *,
+        free_outside: bool = True,
+        timeout: float = 60.0,
+    ) -> Outcome:
+        """Kills it there on the way, and at the speed, of the recording."""
+        end = ctypes.byref(_as_point(point))
+        nothing = (ctypes.c_uint64 * 0)()
+        return self._step(pid, inside, callees, free_outside, timeout, end, nothing)
+
+    def _step(
+        self,
+        pid: int,
+        inside: Sequence[Range],
+        callees: Sequence[Range],
+        free_outside: bool,
+        timeout: float,
+        end: object,
+        addresses: ctypes.Array[ctypes.c_uint64],
+    ) -> Outcome:
         outcome = _Outcome()
         self._record(
             pid,
@@ -306,23 +354,9 @@ class Stepper:
             ctypes.c_size_t(len(callees)),
             int(free_outside),
             ctypes.c_int64(int(timeout * 1000)),
+            end,
             addresses,
-            ctypes.c_size_t(_CAPACITY),
-            ctypes.byref(outcome),
-        )
-        result = _as_outcome(outcome)
-        return result, addresses[: min(result.count, _CAPACITY)]
-
-    def kill(self, pid: int, point: Point, *, timeout: float = 60.0) -> Outcome:
-        """Kills the victim right before it executes the point's instruction."""
-        outcome = _Outcome()
-        self._kill(
-            pid,
-            ctypes.c_uint64(point.address),
-            ctypes.c_uint64(point.occurrence),
-            ctypes.c_uint64(point.callee_address),
-            ctypes.c_uint64(point.callee_occurrence),
-            ctypes.c_int64(int(timeout * 1000)),
+            ctypes.c_size_t(len(addresses)),
             ctypes.byref(outcome),
         )
         return _as_outcome(outcome)
@@ -341,6 +375,10 @@ class Stepper:
 
 def _as_array(ranges: Sequence[Range]) -> ctypes.Array[_Range]:
     return (_Range * max(len(ranges), 1))(*(_Range(r.start, r.end) for r in ranges))
+
+
+def _as_point(point: Point) -> _Point:
+    return _Point(point.address, point.occurrence, point.callee_address, point.callee_occurrence)
 
 
 def _as_outcome(raw: _Outcome) -> Outcome:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import command
-from .harness import ENOUGH, INSIDE, LIBC, Tally, _judge_tally
+from . import command, harness
+from .harness import ENOUGH, INSIDE, LIBC, Laboratory, Tally, _judge_tally, plan, run_targets
 from .processes import Child
 from .proofs import ProofAdd
+from .stepper import UnsupportedError
 
 
 class Long(ProofAdd):
@@ -53,6 +56,53 @@ def test_a_full_run_kills_inside_and_in_libc_and_is_not_repeated(tmp_path: Path)
     printed, kept_again = run_fully(path)
     assert len(printed.splitlines()) == 2
     assert [row["part"] for row in kept_again["rows"]] == ["inside", "libc"]
+
+
+class Hurried(ProofAdd):
+    """Takes a further step where the first ones took their time, as stepping does."""
+
+    name = "hurried"
+
+    def act(self) -> None:
+        began = time.monotonic()
+        for _ in range(40):
+            self._read()
+        if time.monotonic() - began > 0.004:
+            self.proof.library.proof_march(self.scratch)
+        self._add()
+
+    def prepare(self, laboratory: object) -> None:
+        super().prepare(laboratory)
+        self.scratch = ctypes.create_string_buffer(64)
+
+
+def run_hurried() -> tuple[int, Tally]:
+    """Kills at all points of the further step, and at a few others."""
+    try:
+        laboratory = Laboratory()
+    except UnsupportedError as error:
+        pytest.skip(f"the crash tool is unsupported here: {error}")
+    try:
+        planned = plan(laboratory, Hurried, None)
+        targets = planned.targets[:: max(len(planned.targets) // 50, 1)]
+        return len(targets), run_targets(
+            laboratory, Hurried, planned, targets, stop_after=5, is_sample=False
+        )
+    finally:
+        laboratory.unpin()
+
+
+def test_what_is_only_met_at_the_speed_of_the_recording_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count, tally = run_hurried()
+    assert tally.failures == []
+    assert (tally.kills, tally.missed) == (count, 0)
+    monkeypatch.setattr(harness, "_TRIES_STEPPING", 0)
+    count, tally = run_hurried()
+    assert tally.failures == []
+    assert tally.missed > 0
+    assert tally.kills + tally.missed == count
 
 
 def test_results_of_another_build_are_not_gone_on_with(tmp_path: Path) -> None:
