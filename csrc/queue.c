@@ -158,12 +158,13 @@ FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) 
         got->kind = header.kind;
         got->tag = header.tag;
         fipc_store_relaxed(&queue->get_run, fipc_load_relaxed(&queue->get_run) + 1);
-        fipc_crowd_done(&queue->get_crowd);
         /* Where more is known to be there, the producers' line is left to them. */
         if (read_pos == channel->seen_write_pos)
             fipc_channel_silence_if_empty(channel, read_pos);
     }
     fipc_lock_release(&shm->get.lock);
+    if (fipc_likely(rc == 0))
+        fipc_crowd_done(&queue->get_crowd);
     return rc;
 }
 
