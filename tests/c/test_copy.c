@@ -121,6 +121,30 @@ static void a_hopeless_trial_is_short(void) {
     CHECK(cached > 0 && cached < COPIES / 500);
 }
 
+/* Of large payloads: the way that is faster, be it by little, and no long trial of the other. */
+static void large_payloads_take_the_faster_way(void) {
+    struct fipc_copy_pace pace = {0};
+    const uint64_t bytes = UINT64_C(4) << 20;
+    unsigned past = 0, cached = 0, long_cached = 0, in_row = 0;
+
+    for (unsigned i = 0; i < COPIES; i++) {
+        bool way = fipc_copy_choose(&pace, bytes);
+
+        past += way;
+        fipc_copy_note(&pace, way, bytes, way ? 1000000 : 1500000);
+    }
+    CHECK(past > COPIES * 9 / 10 && past < COPIES);
+    for (unsigned i = 0; i < COPIES; i++) {
+        bool way = fipc_copy_choose(&pace, bytes);
+
+        in_row = way ? 0 : in_row + 1;
+        cached += !way;
+        long_cached += in_row > 4;
+        fipc_copy_note(&pace, way, bytes, way ? 1000000 : 3600000);
+    }
+    CHECK(cached > 0 && long_cached == 0);
+}
+
 static void one_slow_copy_changes_no_choice(void) {
     struct fipc_copy_pace pace = {0};
     uint32_t before;
@@ -176,6 +200,7 @@ int main(void) {
     CHECK_RUN(the_faster_way_is_taken_and_the_other_one_tried);
     CHECK_RUN(a_way_that_is_kept_is_taken_and_not_tried_against_the_other);
     CHECK_RUN(a_hopeless_trial_is_short);
+    CHECK_RUN(large_payloads_take_the_faster_way);
     CHECK_RUN(one_slow_copy_changes_no_choice);
     CHECK_RUN(the_first_copies_behind_a_change_do_not_count);
     return CHECK_END();
