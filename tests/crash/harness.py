@@ -8,15 +8,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import itertools
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .operation import AFTER, BEFORE, Operation, OtherWay, Reports, Violation
 from .processes import Child, ChildFailure, Link, flush_before_fork
 from .stepper import (
+    MOST_PAUSES,
     AsleepPoint,
     Ending,
     Outcome,
@@ -35,9 +39,16 @@ from .stepper import (
 GO = "go"
 READY = "ready"
 _FURTHER_TRIES = 3  # for each point where the victim ended before it was killed
-# Then so many at the speed of the recording: which way is taken can depend on time (has the other
-# side fallen asleep? is it time to look after the dead?), and all of them are to be killed.
-_TRIES_STEPPING = 4
+# Which way is taken can depend on time (has the other side fallen asleep? is it time to look after
+# the dead?), and the recording is slow. So there are then so many tries with a rest where code
+# begins that is left out, for stepping through long copies takes its time too, and so many at the
+# speed of the recording.
+_TRIES_RESTING = 3
+_REST_US = 2000  # whoever spins has then fallen asleep
+_TRIES_STEPPING = 2
+# The shortest of so many recordings is taken. What another process or thread now and then puts in
+# the way is not met again: a second thread that had the lock made it a fifth longer in one of six.
+_RECORDINGS = 4
 _ASLEEP_KILLS = 4  # in a sample
 _ASLEEP_KILLS_OF_ALL = 30
 _SYSTEM_CALL_KILLS = 10  # in a sample, of those right behind a system call
@@ -49,7 +60,7 @@ INSIDE, LIBC = "inside", "libc"
 _CPUS = os.sched_getaffinity(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """One kill: which variant of the operation, at which instruction."""
 
@@ -136,6 +147,7 @@ class Laboratory:
         make: Callable[[], Operation],
         point: Point | AsleepPoint,
         *,
+        rests: Sequence[int] = (),
         is_stepping: bool = False,
     ) -> tuple[Outcome, str, int]:
         """Runs the operation, kills it at the point; returns the state and the loss found."""
@@ -149,7 +161,9 @@ class Laboratory:
                     pid, point, *self.ranges(operation),
                     free_outside=not operation.has_threads, timeout=6 * self.deadline,
                 )  # fmt: skip
-            return self.stepper.kill(pid, point, timeout=self.deadline)
+            return self.stepper.kill(
+                pid, point, pauses=rests, pause_us=_REST_US, timeout=self.deadline
+            )
 
         reports = Reports()
         outcome, state = self.run(operation, trace, reports)
@@ -286,6 +300,7 @@ class Plan:
     variants: list[Callable[[], Operation]]
     recordings: list[list[Point]]  # of each variant, every instruction inside and of libc
     targets: list[Target]
+    rests: list[list[int]]  # of each variant, where code that is left out begins
     left_out: int = 0  # instructions that the recordings do not have
 
 
@@ -301,16 +316,18 @@ def plan(
     laboratory.with_libc = False  # takes longer, and tells the variants nothing
     variants = list(operation.variants(laboratory))
     laboratory.with_libc = True
-    recordings = []
+    recordings, rests = [], []
     left_out = 0
     for make in variants:
         state, points = min(
-            (_record_again(laboratory, make) for _ in range(operation.recordings)),
+            (_record_again(laboratory, make) for _ in range(_RECORDINGS)),
             key=lambda recording: len(recording[1]),
         )
         if operation.changes_state and state != AFTER:
             raise Violation(f"the operation ended, yet the state is the one {state}")
-        recordings.append(_leave_out(operation, points))
+        kept = _leave_out(operation, points)
+        recordings.append(kept)
+        rests.append(_beginnings(points, kept))
         left_out += len(points) - len(recordings[-1])
     total = sum(not point.callee_address for points in recordings for point in points)
     if total < operation.minimum:
@@ -322,7 +339,7 @@ def plan(
         if operation.falls_asleep and INSIDE in parts:
             count = _ASLEEP_KILLS_OF_ALL if each is None else min(each, _ASLEEP_KILLS)
             targets += [Target(index, AsleepPoint(i, 150 * i)) for i in range(count)]
-    return Plan(variants, recordings, targets, left_out)
+    return Plan(variants, recordings, targets, rests, left_out)
 
 
 def _leave_out(operation: type[Operation], points: list[Point]) -> list[Point]:
@@ -330,6 +347,17 @@ def _leave_out(operation: type[Operation], points: list[Point]) -> list[Point]:
         return points
     files = source_files(list({point.address for point in points}))
     return [point for point in points if files.get(point.address) not in operation.left_out]
+
+
+def _beginnings(points: Sequence[Point], kept: Sequence[Point]) -> list[int]:
+    """Where code that is left out is entered most often."""
+    indices = {point.index for point in kept}
+    entered = Counter(
+        point.place
+        for before, point in itertools.pairwise(points)
+        if point.index not in indices and before.index in indices
+    )
+    return [place for place, _ in entered.most_common(MOST_PAUSES)]
 
 
 def choose(points: Sequence[Point], wanted: int | None, parts: Sequence[str]) -> list[Point]:
@@ -392,14 +420,14 @@ def _run_target(
     """One kill, tried again where the victim took another way than the recording."""
     chooser = random.Random(target.point.index)
     point = target.point
-    tries = [False] * (1 + _FURTHER_TRIES)
+    rests = planned.rests[target.variant]
+    ways: list[dict[str, Any]] = [{}] * (1 + _FURTHER_TRIES)
     if not is_sample:
-        tries += [True] * _TRIES_STEPPING
-    for is_stepping in tries:
+        ways += [{"rests": rests}] * (_TRIES_RESTING if rests else 0)
+        ways += [{"is_stepping": True}] * _TRIES_STEPPING
+    for way in ways:
         try:
-            outcome, state, lost = laboratory.kill(
-                planned.variants[target.variant], point, is_stepping=is_stepping
-            )
+            outcome, state, lost = laboratory.kill(planned.variants[target.variant], point, **way)
         except OtherWay:
             tally.finished += 1
             continue

@@ -76,8 +76,6 @@ class Operation(ABC):
     """The victim sleeps in the kernel on the way: it is killed there, too."""
     left_out: ClassVar[tuple[str, ...]] = ()
     """Source files in which, and in what of libc is called there, it is not killed."""
-    recordings: ClassVar[int] = 1
-    """So many are made and the shortest is killed: what comes in its way is not met again."""
     has_threads: ClassVar[bool] = False
     """The victim has a further thread inside: it cannot run freely while it is recorded."""
 

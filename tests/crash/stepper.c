@@ -68,8 +68,12 @@ struct tracer {
     size_t callee_count;
     int64_t deadline_ns;
     int is_protected;
-    int deferred_signal; /* came while a system call was injected */
+    int deferred_signal;    /* came while a system call was injected */
+    const uint64_t *pauses; /* where the victim is held for a while, NULL: nowhere */
+    size_t pause_count;
 };
+
+#define MOST_PAUSES 3 /* there are four hardware breakpoints */
 
 /* The victim's stops and the injected system call have fixed addresses, which a
  * forked victim shares with its tracer. */
@@ -190,18 +194,35 @@ static int repeated_string_length(const struct tracer *tracer, uint64_t address)
     return 0;
 }
 
-/* Sets hardware breakpoint 0 of the victim's thread; address 0 clears it. Of
- * the thread, not of the text: the victim's other threads run through it. */
+static int poke_debug_register(const struct tracer *tracer, size_t number, uint64_t value) {
+    void *slot = (void *)(offsetof(struct user, u_debugreg) +
+                          number * sizeof((struct user *)0)->u_debugreg[0]);
+    return ptrace(PTRACE_POKEUSER, tracer->pid, slot, (void *)value) < 0 ? -errno : 0;
+}
+
+/* Sets hardware breakpoint 0 of the victim's thread, and the others where it is to be held;
+ * address 0 clears all. Of the thread, not of the text: the victim's other threads run through
+ * it. */
 static int set_breakpoint(const struct tracer *tracer, uint64_t address) {
-    void *control = (void *)offsetof(struct user, u_debugreg[7]);
-    void *slot = (void *)offsetof(struct user, u_debugreg[0]);
-    if (ptrace(PTRACE_POKEUSER, tracer->pid, control, (void *)0) < 0)
-        return -errno;
-    if (address == 0)
-        return 0;
-    if (ptrace(PTRACE_POKEUSER, tracer->pid, slot, (void *)address) < 0)
-        return -errno;
-    return ptrace(PTRACE_POKEUSER, tracer->pid, control, (void *)1) < 0 ? -errno : 0;
+    uint64_t control = 1;
+    int rc = poke_debug_register(tracer, 7, 0);
+    if (rc < 0 || address == 0)
+        return rc;
+    if ((rc = poke_debug_register(tracer, 0, address)) < 0)
+        return rc;
+    for (size_t i = 0; i < tracer->pause_count; i++) {
+        if ((rc = poke_debug_register(tracer, i + 1, tracer->pauses[i])) < 0)
+            return rc;
+        control |= UINT64_C(1) << (2 * (i + 1));
+    }
+    return poke_debug_register(tracer, 7, control);
+}
+
+static void pause_at(const struct tracer *tracer, uint64_t address, struct timespec pause) {
+    for (size_t i = 0; i < tracer->pause_count; i++)
+        if (tracer->pauses[i] == address)
+            while (nanosleep(&pause, &pause) < 0 && errno == EINTR)
+                ; /* a tick */
 }
 
 /* Makes the ranges executable or not by a system call in the victim's name. */
@@ -350,7 +371,8 @@ void stepper_record(int pid, const struct stepper_range *inside, size_t inside_c
                     int64_t timeout_ms, const struct stepper_point *end, uint64_t *addresses,
                     size_t capacity, struct stepper_outcome *outcome) {
     struct tracer tracer = {
-        pid, inside, inside_count, callees, callee_count, now_ns() + timeout_ms * 1000000, 0, 0};
+        pid, inside, inside_count, callees, callee_count, now_ns() + timeout_ms * 1000000,
+        0,   0,      NULL,         0};
     struct user_regs_struct registers;
     struct ticker ticker;
     struct stepper_point point = {0};
@@ -433,17 +455,22 @@ stop_ticker:
 }
 
 /* Kills the victim at the point. If it does not get there it is detached at
- * stepper_end(). */
-void stepper_kill(int pid, const struct stepper_point *end, int64_t timeout_ms,
+ * stepper_end(). Before each instruction at one of `pauses` (three at most) it is held for
+ * `pause_us` microseconds. */
+void stepper_kill(int pid, const struct stepper_point *end, const uint64_t *pauses,
+                  size_t pause_count, int64_t pause_us, int64_t timeout_ms,
                   struct stepper_outcome *outcome) {
-    struct tracer tracer = {pid, NULL, 0, NULL, 0, now_ns() + timeout_ms * 1000000, 0, 0};
+    struct tracer tracer = {pid, NULL, 0, NULL, 0, now_ns() + timeout_ms * 1000000, 0, 0, NULL, 0};
     struct user_regs_struct registers;
     struct stepper_point point = *end;
+    const struct timespec pause = {pause_us / 1000000, pause_us % 1000000 * 1000};
     struct ticker ticker;
     int signal_number = 0;
     int rc;
 
     memset(outcome, 0, sizeof *outcome);
+    tracer.pauses = pauses;
+    tracer.pause_count = pause_count < MOST_PAUSES ? pause_count : MOST_PAUSES;
     ticker_start(&ticker);
     if (!await_begin(&tracer, outcome))
         goto stop_ticker;
@@ -469,6 +496,7 @@ void stepper_kill(int pid, const struct stepper_point *end, int64_t timeout_ms,
             break;
         } else {
             uint64_t sought = point.address;
+            pause_at(&tracer, registers.rip, pause);
             if (is_reached(&point, registers.rip, &outcome->count)) {
                 end_victim(&tracer, outcome, ENDING_KILLED, 0);
                 goto stop_ticker;
@@ -513,7 +541,7 @@ static char state_of(pid_t pid) {
  * at stepper_end(). */
 void stepper_kill_asleep(int pid, int64_t further_us, int64_t timeout_ms,
                          struct stepper_outcome *outcome) {
-    struct tracer tracer = {pid, NULL, 0, NULL, 0, now_ns() + timeout_ms * 1000000, 0, 0};
+    struct tracer tracer = {pid, NULL, 0, NULL, 0, now_ns() + timeout_ms * 1000000, 0, 0, NULL, 0};
     const struct timespec between_looks = {0, 200000};
     const struct timespec further = {further_us / 1000000, further_us % 1000000 * 1000};
     struct user_regs_struct registers;

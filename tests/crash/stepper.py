@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import mmap
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from enum import IntEnum
 from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("stepper.c")
+MOST_PAUSES = 3  # a kill takes one of four hardware breakpoints
 _CAPACITY = 4_000_000  # recorded instructions of one operation; 32 MB of addresses
 
 
@@ -95,7 +97,7 @@ class Range:
         return self.start <= address < self.end
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Point:
     """One instruction of a recording, found again by counting how often its address is met.
 
@@ -305,16 +307,34 @@ class Stepper:
         timeout: float = 60.0,
     ) -> tuple[Outcome, list[int]]:
         """Lets the victim run; returns the addresses of the instructions executed inside."""
-        addresses = (ctypes.c_uint64 * _CAPACITY)()
-        outcome = self._step(pid, inside, callees, free_outside, timeout, None, addresses)
-        return outcome, addresses[: min(outcome.count, _CAPACITY)]
+        # Not from the heap, which would keep it: each fork copies what its parent has.
+        with mmap.mmap(-1, _CAPACITY * ctypes.sizeof(ctypes.c_uint64)) as memory:
+            addresses = (ctypes.c_uint64 * _CAPACITY).from_buffer(memory)
+            outcome = self._step(pid, inside, callees, free_outside, timeout, None, addresses)
+            found = addresses[: min(outcome.count, _CAPACITY)]
+            del addresses
+        return outcome, found
 
-    def kill(self, pid: int, point: Point, *, timeout: float = 60.0) -> Outcome:
-        """Kills the victim right before it executes the point's instruction."""
+    def kill(
+        self,
+        pid: int,
+        point: Point,
+        *,
+        pauses: Sequence[int] = (),
+        pause_us: int = 0,
+        timeout: float = 60.0,
+    ) -> Outcome:
+        """Kills the victim right before it executes the point's instruction.
+
+        It is held for a while at each of the addresses `pauses`, of which there are up to three.
+        """
         outcome = _Outcome()
         self._kill(
             pid,
             ctypes.byref(_as_point(point)),
+            (ctypes.c_uint64 * len(pauses))(*pauses),
+            ctypes.c_size_t(len(pauses)),
+            ctypes.c_int64(pause_us),
             ctypes.c_int64(int(timeout * 1000)),
             ctypes.byref(outcome),
         )

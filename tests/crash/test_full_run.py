@@ -13,10 +13,20 @@ from typing import Any
 import pytest
 
 from . import command, harness
-from .harness import ENOUGH, INSIDE, LIBC, Laboratory, Tally, _judge_tally, plan, run_targets
+from .harness import (
+    ENOUGH,
+    INSIDE,
+    LIBC,
+    Laboratory,
+    Tally,
+    _beginnings,
+    _judge_tally,
+    plan,
+    run_targets,
+)
 from .processes import Child
 from .proofs import ProofAdd
-from .stepper import UnsupportedError
+from .stepper import Point, UnsupportedError
 
 
 class Long(ProofAdd):
@@ -99,10 +109,19 @@ def test_what_is_only_met_at_the_speed_of_the_recording_is_killed(
     assert tally.failures == []
     assert (tally.kills, tally.missed) == (count, 0)
     monkeypatch.setattr(harness, "_TRIES_STEPPING", 0)
+    monkeypatch.setattr(harness, "_TRIES_RESTING", 0)
     count, tally = run_hurried()
     assert tally.failures == []
     assert tally.missed > 0
     assert tally.kills + tally.missed == count
+
+
+def test_a_slow_victim_rests_where_code_begins_that_is_left_out() -> None:
+    addresses = [1, 2, 90, 91, 90, 91, 3, 90, 91, 4, 80, 81, 5, 90]
+    points = [Point(index, address, 1) for index, address in enumerate(addresses)]
+    kept = [point for point in points if point.address < 80]
+    assert _beginnings(points, kept) == [90, 80]
+    assert _beginnings(points, points) == []
 
 
 def test_results_of_another_build_are_not_gone_on_with(tmp_path: Path) -> None:

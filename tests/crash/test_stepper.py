@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -108,6 +109,26 @@ def test_a_kill_comes_right_before_the_chosen_instruction(
         ctypes.memset(proof.address, 0, 8)
         assert kill(stepper, act, point) is Ending.KILLED
         assert proof.word(0) == min(max(point.index - entry, 0), _MARCH_STEPS)
+
+
+def test_a_victim_is_held_where_it_was_asked_to_be(stepper: Stepper, proof: ProofMemory) -> None:
+    pause_us = 30_000
+
+    def act() -> None:
+        began = time.monotonic()
+        proof.library.proof_march(proof.address)
+        taken_us = ctypes.c_uint64.from_address(int(proof.address.value or 0) + 8)
+        taken_us.value = int((time.monotonic() - began) * 1e6)
+
+    points = record(stepper, proof, act)
+    beyond = Point(len(points), points[0].address, 2)
+
+    def run(pid: int) -> Outcome:
+        pauses = [points[0].address, points[50].address]
+        return stepper.kill(pid, beyond, pauses=pauses, pause_us=pause_us, timeout=_TIMEOUT)
+
+    assert trace(stepper, act, run).ending is Ending.FINISHED
+    assert proof.word(1) >= 2 * pause_us
 
 
 def test_an_instruction_is_found_by_its_occurrence(stepper: Stepper, proof: ProofMemory) -> None:

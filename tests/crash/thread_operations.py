@@ -87,7 +87,6 @@ class QueuePutBesideTraffic(Beside, OnBoundedQueue):
     """put() while another thread of the process puts and gets all the time."""
 
     name = "queue-put-beside-traffic"
-    recordings = 8  # in one of six the other thread has the lock, and the way is a fifth longer
     changes_state = False
     in_hand = 1
 
