@@ -91,7 +91,6 @@ class QueueMany(Case):
     unit = "items/s"
 
     first_count = 20_000
-    most_count = 4_000_000
 
     def open(self, peer: Peer) -> Any:
         return peer.queue(Need(item_bytes=KIB))
