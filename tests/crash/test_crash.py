@@ -23,3 +23,7 @@ def test_a_kill_leaves_the_state_before_or_after(operation: type[Operation]) -> 
     assert not tally["failures"], "\n".join(tally["failures"])
     assert tally["kills"] >= ENOUGH
     assert tally["total"] >= operation.minimum
+
+
+def test_no_operation_asks_for_fewer_kills_than_are_enough() -> None:
+    assert all(operation.minimum >= ENOUGH for operation in OPERATIONS)

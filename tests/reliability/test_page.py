@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from tests import tables
+from tests.crash.channel_operation import COPIES
+from tests.crash.harness import MOST_MISSED
+from tests.crash.operations import OPERATIONS
 from tests.support import ROOT, task_state
 
 from . import __main__ as command, commits, page
@@ -72,6 +75,30 @@ def test_each_command_is_one_of_a_tool_that_exists() -> None:
     listed = " ".join(cell for row in cells("How it is shown") for cell in row)
     for tool in TOOLS:
         assert " ".join(tool.full.split()[:4]).split(" --")[0] in listed, tool.name
+
+
+def test_what_the_crash_tool_leaves_out_and_may_miss_is_named() -> None:
+    (row,) = [
+        cell for name, _, cell in cells("How it is shown") if name == "`python -m tests.crash`"
+    ]
+    (named,) = re.findall(r"Where hundreds of KiB are copied \(([^)]*)\)", row)
+    left_out = {
+        operation.name for operation in OPERATIONS if set(COPIES) <= set(operation.left_out)
+    }
+    assert set(re.findall("`([^`]+)`", named)) == left_out
+    (without,) = re.findall(r"memory that is left is killed in `([^`]+)` alone", row)
+    assert [
+        operation.name for operation in OPERATIONS if "os_room.c" not in operation.left_out
+    ] == [without]
+    assert MOST_MISSED == 1 / 100
+    assert "of each hundred points one may never be met again" in row
+
+
+def test_a_sleeper_looks_again_as_soon_as_is_said() -> None:
+    (ms,) = re.findall(
+        r"RECHECK_NS \((\d+) \* FIPC_NS_PER_MS\)", (ROOT / "csrc/wait.c").read_text()
+    )
+    assert f"after at most {int(ms) / 1000:g} s" in PROSE
 
 
 def test_the_figures_are_those_of_the_kept_results() -> None:

@@ -12,7 +12,7 @@ import pytest
 import fastipc
 
 from . import deaths, happened, kinds, ledger, messages, workers
-from .happened import COLUMN_OF, EMPTY, LARGEST, NOBODY, missing_from
+from .happened import COLUMN_OF, EMPTY, LARGEST, MANY_KILLS, NOBODY, missing_from
 from .scenarios import SCENARIOS
 from .workers import Job, Life
 
@@ -39,6 +39,15 @@ def test_what_is_drawn_rarely_need_not_happen_in_a_short_storm() -> None:
     one = row("queue-fork", **nothing)
     for way in deaths.RANDOM:
         assert missing_from([row("queue-spawn", **nothing), one | {COLUMN_OF[way]: 1}], 299.0) == []
+
+
+@pytest.mark.parametrize("way", [*deaths.RANDOM, deaths.STOP])
+def test_a_way_of_dying_that_many_kills_do_not_show_is_reported(way: str) -> None:
+    others = [other for other in deaths.RANDOM if other != way]
+    for killed, told in ((MANY_KILLS, [f"{COLUMN_OF[way]}: never"]), (MANY_KILLS - 1, [])):
+        found = dict.fromkeys(COLUMN_OF.values(), 1) | {COLUMN_OF[way]: 0}
+        found[COLUMN_OF[others[0]]] = killed - (len(others) - 1)
+        assert missing_from([row("queue-fork", **found)], 30.0) == told
 
 
 @pytest.mark.parametrize("seconds", [1.0, 600.0])
