@@ -5,7 +5,7 @@ Exit code 0: every kill left the state before or after. 1: a failure, or too few
 
 The full run (`--full --json FILE`) kills each operation at every instruction inside the extension,
 then at every instruction of libc that is called from there. It takes hours; broken off and started
-again with the same FILE, it goes on with what is not done yet.
+again with the same FILE, the same build and the same tool, it goes on with what is not done yet.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .operation import Operation, Violation
 from .processes import Child, ChildFailure, flush_before_fork
 from .proofs import PROOFS
 from .results import Results, fingerprint
-from .stepper import UnsupportedError, evenly_spaced
+from .stepper import UnsupportedError, evenly_spaced, libc_ranges
 
 _COLUMNS = (
     ("operation", 36), ("part", 8), ("inside", 8), ("libc", 8), ("left out", 9), ("points", 8),
@@ -164,13 +164,17 @@ def _estimate(known: dict[str, type[Operation]], names: Sequence[str]) -> int:
     return 0
 
 
-def _build_of(names: Sequence[str], known: dict[str, type[Operation]]) -> str:
-    modules = {str(sys.modules[known[name].__module__].__file__) for name in names}
+def _build() -> str:
+    """Tells what is killed, and by whom it is judged, from anything else."""
+    folder = Path(__file__).parent
+    files = {path for suffix in ("*.py", "*.c") for path in folder.glob(suffix)}
+    files = {path for path in files if not path.name.startswith("test_")}
+    files |= {Path(part.path) for part in libc_ranges() if part.path.startswith("/")}
     try:
         from fastipc import _core
     except ImportError:
-        return fingerprint(modules)
-    return fingerprint({str(_core.__file__), *modules})
+        return fingerprint(files)
+    return fingerprint({*files, str(_core.__file__)})
 
 
 def _command(options: argparse.Namespace, names: Sequence[str]) -> str:
@@ -198,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.estimate:
         return _estimate(known, names)
-    build = _build_of(names, known) if options.json else ""
+    build = _build() if options.json else ""
     results = Results(options.json, build, _command(options, names), resume=options.full)
     if not options.lines:
         _print_header()
