@@ -8,6 +8,16 @@ from .birth_operations import (
     QueueAttach,
     QueueCreate,
 )
+from .bytes_operations import (
+    PipeRecvRaw,
+    PipeRecvRawInto,
+    PipeSendRaw,
+    QueueGetRaw,
+    QueueGetRawBlock,
+    QueueGetRawInto,
+    QueuePutRaw,
+    QueuePutRawBlock,
+)
 from .close_operations import (
     PipeCloseLastReader,
     QueueClose,
@@ -195,4 +205,12 @@ OPERATIONS: tuple[type[Operation], ...] = (
     JoinableQueueTaskDoneBesideJoin,
     PipeSendBesideRecv,
     QueueShutdownBesideGet,
+    QueuePutRaw,
+    QueuePutRawBlock,
+    QueueGetRaw,
+    QueueGetRawBlock,
+    QueueGetRawInto,
+    PipeSendRaw,
+    PipeRecvRaw,
+    PipeRecvRawInto,
 )
