@@ -98,6 +98,7 @@ from .ring_operations import (
 )
 from .sleep_operations import (
     JoinableQueueJoinWoken,
+    PipePollWoken,
     PipeRecvWoken,
     PipeSendWoken,
     QueueGetWoken,
@@ -197,6 +198,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
     QueueGetWoken,
     QueuePutWoken,
     JoinableQueueJoinWoken,
+    PipePollWoken,
     PipeRecvWoken,
     PipeSendWoken,
     QueuePutBesideGet,

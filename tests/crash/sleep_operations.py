@@ -134,6 +134,28 @@ class PipeRecvWoken(OnPipe, WokenGet):
     name = "pipe-recv-woken"
 
 
+class PipePollWoken(OnPipe, Woken):
+    """poll() that sleeps until something comes, which it does not take."""
+
+    name = "pipe-poll-woken"
+    prefilled: ClassVar[tuple[str, ...]] = ()
+    changes_state = False
+
+    def act(self) -> None:
+        self.channel.receiver.poll(2 * PATIENCE)
+
+    def wake(self) -> None:
+        self.put("x")
+
+    def survive(self) -> dict[str, Any]:
+        with during("wake"):
+            self.await_wake()
+        return super().survive()
+
+    def states(self) -> list[State]:
+        return [State(BEFORE, ("x",))]
+
+
 class PipeSendWoken(Woken, PipeSendFragmented):
     """send() of a message larger than the ring, which sleeps until somebody receives."""
 
