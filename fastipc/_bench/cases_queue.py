@@ -205,9 +205,8 @@ def _small_bytes(name: str, size: int) -> type[SmallBytes]:
         "name": f"queue-{name}",
         "summary": f"bytes of {_spaced(name)} through a Queue, 1:1",
         "size": size,
-        "most_count": min(1_000_000, 200 * MIB // size),
+        "most_count": min(1_000_000, 100 * MIB // size),
         "make": staticmethod(payloads.blobs(size)),
-        "consumer": SmallConsumer if size < payloads.LONG_BYTES else KeyedConsumer,
     }
     return type(f"Queue{name}", (SmallBytes,), members)
 
@@ -385,7 +384,7 @@ CASES: list[type[Case]] = [
     _small_bytes("16B", 16),
     _small_bytes("64B", 64),
     _small_bytes("1KiB", KIB),
-    _small_bytes("16KiB", 16 * KIB),
+    _large_bytes("16KiB", 16 * KIB, 64),
     _large_bytes("256KiB", 256 * KIB),
     _large_bytes("1MiB", MIB),
     _large_bytes("4MiB", 4 * MIB, 4),

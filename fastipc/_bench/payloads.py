@@ -3,8 +3,8 @@
 A check must be cheap beside the transport, or it would be what is measured. Small messages are
 made before the clock runs, on both sides, and compared one by one (or, where they arrive in one
 buffer, all at once after the clock has stopped). Of those that take long to compare the number is
-looked at (of bytes, at both ends), of batches the ends and the sum, and one in FULL_CHECK_EVERY
-compared. Large ones are stamped as they are sent.
+looked at, of batches the ends and the sum, and one in FULL_CHECK_EVERY compared. Large ones are
+stamped as they are sent.
 
 Messages are made one by one, so that whoever needs only some of them holds these and no others,
 and in memory, too, one follows the other: what is to be compared is then fetched in order, not from
@@ -27,9 +27,6 @@ FULL_CHECK_EVERY = 16
 SAMPLE_STEP = 65_521  # a prime: the samples wander over the pages
 
 STAMP = struct.Struct("<Q")
-
-# bytes of this many take long to compare, for what is due is not in the caches.
-LONG_BYTES = 4096
 
 
 class WrongMessageError(Exception):
@@ -106,7 +103,6 @@ def mixed(start: int, count: int) -> Iterator[Any]:
         yield next(each[kind])
 
 
-_both_stamps = itemgetter(slice(STAMP.size), slice(-STAMP.size, None))
 _KEYS: dict[type, Callable[[Any], Any]] = {Reading: attrgetter("number"), dict: itemgetter("id")}
 
 
@@ -114,23 +110,15 @@ def number_of(message: Any) -> Callable[[Any], Any] | None:
     """Return what tells the number of such messages; None for those that are quickly compared."""
     if isinstance(message, dict) and "customer" not in message:
         return None
-    if isinstance(message, bytes) and len(message) >= LONG_BYTES:
-        return _both_stamps
     return _KEYS.get(type(message))
 
 
 def blobs(size: int) -> Callable[[int, int], Iterator[bytes]]:
-    """Return a maker of bytes objects of one size (at least 8), each with its number in front.
-
-    Those of LONG_BYTES or more have it at both ends.
-    """
-    both = size >= LONG_BYTES
-    rest = random.Random(size).randbytes(size - STAMP.size * (2 if both else 1))
+    """Return a maker of bytes objects of one size (at least 8), each with its number in front."""
+    rest = random.Random(size).randbytes(size - STAMP.size)
 
     def make(start: int, count: int) -> Iterator[bytes]:
-        for number in range(start, start + count):
-            stamp = STAMP.pack(number)
-            yield stamp + rest + stamp if both else stamp + rest
+        return (STAMP.pack(number) + rest for number in range(start, start + count))
 
     return make
 

@@ -168,17 +168,6 @@ def test_what_a_consumer_holds_to_compare_is_one_in_so_many_of_the_large_ones() 
     assert all(key is None for key, _ in due_of(payloads.dicts(0, 16), check_all=False))
 
 
-def test_of_long_bytes_both_ends_are_looked_at() -> None:
-    make = payloads.blobs(payloads.LONG_BYTES)
-    key, due = due_of(make(0, 2), check_all=False)[1]
-    message = next(make(1, 1))
-    assert key is not None
-    assert len(message) == payloads.LONG_BYTES
-    assert key(message) == due
-    assert all(key(wrong) != due for wrong in (message[:-1], message[1:], next(make(2, 1)), b""))
-    assert all(key is None for key, _ in due_of(payloads.blobs(64)(0, 4), check_all=False))
-
-
 @pytest.mark.parametrize(
     ("case", "get"),
     [
