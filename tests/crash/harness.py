@@ -301,7 +301,9 @@ class Plan:
     variants: list[Callable[[], Operation]]
     recordings: list[list[Point]]  # of each variant, every instruction inside and of libc
     targets: list[Target]
-    rests: list[list[int]]  # of each variant, where code that is left out begins
+    rests: list[list[int]] = field(
+        default_factory=list
+    )  # of each variant, where code that is left out begins
     left_out: int = 0  # instructions that the recordings do not have
 
 
