@@ -45,9 +45,12 @@ class Woken(ChannelOperation):
         self.board[_DONE] = 1
         return found
 
-    def await_wake(self) -> None:
-        """Survivor: only then is it clear what there is."""
-        wait_until(lambda: self.board[_DONE] == 1, "the peer did not do what the victim waits for")
+    def survive(self) -> dict[str, Any]:
+        with during("wake"):  # only then is it clear what there is
+            wait_until(
+                lambda: self.board[_DONE] == 1, "the peer did not do what the victim waits for"
+            )
+        return super().survive()
 
     def close(self) -> None:
         super().close()
@@ -64,11 +67,6 @@ class WokenGet(Woken, GetOperation):
 
     def wake(self) -> None:
         self.put("x")
-
-    def survive(self) -> dict[str, Any]:
-        with during("wake"):
-            self.await_wake()
-        return super().survive()
 
     def states(self) -> list[State]:
         return [State(BEFORE, ("x",)), State(AFTER, ())]
@@ -89,11 +87,6 @@ class QueuePutWoken(Woken, GetsFirst, PutOperation):
 
     def wake(self) -> str:
         return self.get()
-
-    def survive(self) -> dict[str, Any]:
-        with during("wake"):
-            self.await_wake()
-        return super().survive()
 
     def compare(self, reports: Reports) -> str:
         items = [reports.peer, *reports.survivor["items"], *reports.fresh["items"]]
@@ -119,11 +112,6 @@ class JoinableQueueJoinWoken(OnJoinableQueue, Woken):
         self.channel.queue.task_done()
         self.channel.queue.task_done()
 
-    def survive(self) -> dict[str, Any]:
-        with during("wake"):
-            self.await_wake()
-        return super().survive()
-
     def states(self) -> list[State]:
         return [State(BEFORE, (), 0)]
 
@@ -147,11 +135,6 @@ class PipePollWoken(OnPipe, Woken):
     def wake(self) -> None:
         self.put("x")
 
-    def survive(self) -> dict[str, Any]:
-        with during("wake"):
-            self.await_wake()
-        return super().survive()
-
     def states(self) -> list[State]:
         return [State(BEFORE, ("x",))]
 
@@ -164,8 +147,3 @@ class PipeSendWoken(Woken, PipeSendFragmented):
     def wake(self) -> list[str]:
         self.board[_DONE] = 1  # what comes now is behind what the victim sent
         return self.receive()
-
-    def survive(self) -> dict[str, Any]:
-        with during("wake"):
-            self.await_wake()
-        return PipeSendFragmented.survive(self)
