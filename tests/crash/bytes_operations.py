@@ -6,14 +6,12 @@ The items are pickled by the channels here, so that all checks are those of the 
 from __future__ import annotations
 
 import pickle
-import queue as queue_module
 from typing import Any, ClassVar
 
 import fastipc
 
 from .channel_operation import GetOperation, PutOperation
-from .channels import PATIENCE, Channel, PipeChannel, QueueChannel, noting_puts
-from .operation import Violation
+from .channels import PATIENCE, Channel, PipeChannel, QueueChannel
 from .pipe_operations import OnPipe
 from .queue_operations import OnQueue
 
@@ -27,25 +25,14 @@ class QueueBytesChannel(QueueChannel):
         super().__init__(queue)
         self._buffer = bytearray(_BUFFER_BYTES) if into else None
 
-    def put(self, item: object) -> None:
-        data = pickle.dumps(item)
-        with noting_puts(self.ledger):
-            try:
-                self.queue.put_bytes(data, timeout=PATIENCE)
-            except queue_module.Full:
-                raise Violation(f"put_bytes() found no room within {PATIENCE:g} s") from None
+    def _give(self, item: object) -> None:
+        self.queue.put_bytes(pickle.dumps(item), timeout=PATIENCE)
 
-    def get(self, timeout: float | None = PATIENCE) -> object:
-        try:
-            if self._buffer is None:
-                data = self.queue.get_bytes(timeout=timeout)
-            else:
-                count = self.queue.get_bytes_into(self._buffer, timeout=timeout)
-                data = self._buffer[:count]
-        except queue_module.Empty:
-            raise Violation(f"nothing came within {PATIENCE:g} s") from None
-        self.ledger.note(got=1)
-        return pickle.loads(data)
+    def _take(self, timeout: float | None) -> object:
+        if self._buffer is None:
+            return pickle.loads(self.queue.get_bytes(timeout=timeout))
+        count = self.queue.get_bytes_into(self._buffer, timeout=timeout)
+        return pickle.loads(self._buffer[:count])
 
 
 class PipeBytesChannel(PipeChannel):
@@ -55,21 +42,14 @@ class PipeBytesChannel(PipeChannel):
         super().__init__(sender, receiver)
         self._buffer = bytearray(_BUFFER_BYTES) if into else None
 
-    def put(self, item: object) -> None:
-        data = pickle.dumps(item)
-        with noting_puts(self.ledger):
-            self.sender.send_bytes(data)
+    def _give(self, item: object) -> None:
+        self.sender.send_bytes(pickle.dumps(item))
 
-    def get(self, timeout: float | None = PATIENCE) -> object:
-        if timeout is not None and not self.receiver.poll(timeout):
-            raise Violation(f"poll() saw nothing within {PATIENCE:g} s")
+    def _take(self) -> object:
         if self._buffer is None:
-            data = self.receiver.recv_bytes()
-        else:
-            count = self.receiver.recv_bytes_into(self._buffer)
-            data = self._buffer[:count]
-        self.ledger.note(got=1)
-        return pickle.loads(data)
+            return pickle.loads(self.receiver.recv_bytes())
+        count = self.receiver.recv_bytes_into(self._buffer)
+        return pickle.loads(self._buffer[:count])
 
 
 class OnBytesOfQueue(OnQueue):

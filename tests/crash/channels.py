@@ -95,10 +95,17 @@ class QueueChannel:
     def attach(self) -> None:
         self.queue._attach()
 
+    def _give(self, item: object) -> None:
+        self.queue.put(item, timeout=PATIENCE)
+
+    def _take(self, timeout: float | None) -> object:
+        item: object = self.queue.get(timeout=timeout)
+        return item
+
     def put(self, item: object) -> None:
         with noting_puts(self.ledger):
             try:
-                self.queue.put(item, timeout=PATIENCE)
+                self._give(item)
             except queue_module.Full:
                 raise Violation(f"put() found no room within {PATIENCE:g} s") from None
 
@@ -108,7 +115,7 @@ class QueueChannel:
 
     def get(self, timeout: float | None = PATIENCE) -> object:
         try:
-            item: object = self.queue.get(timeout=timeout)
+            item = self._take(timeout)
         except queue_module.Empty:
             raise Violation(
                 f"get() found nothing within {PATIENCE:g} s, qsize() {self.queue.qsize()}"
@@ -227,14 +234,21 @@ class PipeChannel:
         self.sender._attach()
         self.receiver._attach()
 
+    def _give(self, item: object) -> None:
+        self.sender.send(item)
+
+    def _take(self) -> object:
+        item: object = self.receiver.recv()
+        return item
+
     def put(self, item: object) -> None:
         with noting_puts(self.ledger):
-            self.sender.send(item)
+            self._give(item)
 
     def get(self, timeout: float | None = PATIENCE) -> object:
         if timeout is not None and not self.receiver.poll(timeout):
             raise Violation(f"poll() saw nothing within {PATIENCE:g} s")
-        item: object = self.receiver.recv()
+        item = self._take()
         self.ledger.note(got=1)
         return item
 
