@@ -301,9 +301,7 @@ class Plan:
     variants: list[Callable[[], Operation]]
     recordings: list[list[Point]]  # of each variant, every instruction inside and of libc
     targets: list[Target]
-    rests: list[list[int]] = field(
-        default_factory=list
-    )  # of each variant, where code that is left out begins
+    rests: list[list[int]]  # of each variant, where code begins that is left out
     left_out: int = 0  # instructions that the recordings do not have
 
 
@@ -331,7 +329,7 @@ def plan(
         kept = _leave_out(operation, points)
         recordings.append(kept)
         rests.append(_beginnings(points, kept))
-        left_out += len(points) - len(recordings[-1])
+        left_out += len(points) - len(kept)
     total = sum(not point.callee_address for points in recordings for point in points)
     if total < operation.minimum:
         raise Violation(f"only {total} instructions inside, {operation.minimum} needed")

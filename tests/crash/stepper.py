@@ -21,7 +21,7 @@ from enum import IntEnum
 from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("stepper.c")
-MOST_PAUSES = 3  # a kill takes one of four hardware breakpoints
+MOST_PAUSES = 3  # as in stepper.c: a kill takes one of four hardware breakpoints
 _CAPACITY = 4_000_000  # recorded instructions of one operation; 32 MB of addresses
 
 

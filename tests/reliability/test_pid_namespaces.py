@@ -86,6 +86,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, *found: Tally, **kind: Any) -> dict[
         [lambda: pytest.fail("nothing is to be run")] * count,
         [[]] * count,
         [Target(variant, AsleepPoint(0, 0)) for variant in range(count)],
+        [[]] * count,
     )
     monkeypatch.setattr(namespace_kills, "Laboratory", lambda: SimpleNamespace(taken_over=0))
     monkeypatch.setattr(namespace_kills.harness, "plan", lambda *_: planned)
