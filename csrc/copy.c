@@ -13,8 +13,9 @@
 #define TRIAL_BYTES (UINT64_C(4) << 20)
 #define TRIAL_LEAST_COPIES 8
 /* Is it so many times as slow, the trial ends early. Where caches keep little its beginning is
- * like the rest: bytes of 4 MiB, for which they were 3.6 times as slow here, paid 21 copies for
- * each trial, and arrays of 8 MiB of which 100 are kept came at 14.7 and now come at 17 GB/s. */
+ * like the rest, and with the number of small ones bytes of 4 MiB, for which they were 3.6 times as
+ * slow here, would pay 21 copies for each trial. With this one and PAST_PAYS_LARGE arrays of 8 MiB,
+ * of which 100 are kept, come at 17 GB/s; with those of small ones at 14.7. */
 #define HOPELESS 6
 #define HOPELESS_LARGE 3
 #define HOPELESS_COPIES 4
