@@ -4,6 +4,8 @@ A round is a process of its own: two producers and two consumers run flat out th
 while one of them after the other is killed (SIGKILL) at a random moment and replaced. Then all are
 killed, and a fresh producer and a fresh consumer must get some marked messages through, in order,
 within a deadline: if they do not, the queue is unusable. So it is if anything arrives damaged.
+Each library goes through rounds without a kill, too, whose four processes end by themselves: what
+is unusable there has nothing to do with kills.
 
 README's table is made of what is kept in benchmarks/results/kill-matrix.json: `--json` keeps the
 rounds there, and `--from` with that file makes the table anew without any.
@@ -12,6 +14,8 @@ rounds there, and `--from` with that file makes the table anew without any.
 from __future__ import annotations
 
 import argparse
+import copy
+import itertools
 import json
 import mmap
 import multiprocessing
@@ -43,6 +47,8 @@ KEPT = ROOT / "benchmarks" / "results" / "kill-matrix.json"
 ROLES = ("producer", "producer", "consumer", "consumer")
 KILLS = 12
 PAUSE_SECONDS = (0.002, 0.04)  # between two kills
+SPARED = 100  # messages of each producer, where nobody is killed
+SPARED_ROUNDS = 3  # such rounds of each size
 MARKED = 20
 DEADLINE_SECONDS = 3.0
 ROUND_SECONDS = 60.0  # beyond that the round itself is stuck
@@ -74,18 +80,19 @@ def check(data: Any, size: int) -> tuple[int, int]:
     return sender, number
 
 
-def produce(channel: Channel, index: int, sender: int, size: int) -> None:
-    """Put messages until killed."""
-    put, number = channel.sender(index).put, 0
-    while True:
+def produce(channel: Channel, index: int, sender: int, size: int, numbers: Iterable[int]) -> None:
+    """Put messages with these numbers, or until killed."""
+    put = channel.sender(index).put
+    for number in numbers:
         put(message(sender, number, size))
-        number += 1
 
 
-def consume(channel: Channel, index: int, size: int, damaged: mmap.mmap) -> None:
-    """Get messages until killed; says if one is damaged."""
+def consume(
+    channel: Channel, index: int, size: int, damaged: mmap.mmap, numbers: Iterable[int]
+) -> None:
+    """Get as many messages, or until killed; says if one is damaged."""
     get = channel.receiver(index).get
-    while True:
+    for _ in numbers:
         data = get()
         try:
             check(data, size)
@@ -132,8 +139,14 @@ def kill(process: Any) -> None:
     process.join()
 
 
-def one_round(library: str, size: int, seed: int, scratch: Path) -> dict[str, Any]:
-    """Make a queue, kill around it, and tell what is left of it. Raises UnsupportedError."""
+def one_round(
+    library: str, size: int, seed: int, scratch: Path, *, kills: int | None = None
+) -> dict[str, Any]:
+    """Make a queue, kill around it, and tell what is left of it. Raises UnsupportedError.
+
+    With no kills, whoever uses it ends by himself, within the deadline if he can.
+    """
+    kills = KILLS if kills is None else kills
     peer = peers.load(library, "fork", scratch)
     channel = peer.queue(Need("bytes", size, maxsize=MAXSIZE, senders=2, receivers=2))
     damaged, done = mmap.mmap(-1, 1), mmap.mmap(-1, 1)
@@ -143,33 +156,39 @@ def one_round(library: str, size: int, seed: int, scratch: Path) -> dict[str, An
     def life(place: int) -> Any:
         nonlocal lives
         lives += 1
+        numbers = itertools.count() if kills else range(SPARED)
         if ROLES[place] == "producer":
-            return start(produce, channel, place, lives, size)
-        return start(consume, channel, place - 2, size, damaged)
+            return start(produce, channel, place, lives, size, numbers)
+        return start(consume, channel, place - 2, size, damaged, numbers)
 
     workers = [life(place) for place in range(len(ROLES))]
-    for _ in range(KILLS):
+    for _ in range(kills):
         time.sleep(chance.uniform(*PAUSE_SECONDS))
         place = chance.randrange(len(ROLES))
         kill(workers[place])
         workers[place] = life(place)
+    deadline = time.monotonic() + DEADLINE_SECONDS
     for worker in workers:
+        if not kills:
+            worker.join(max(0.0, deadline - time.monotonic()))
         kill(worker)
+    # 0: each of them came to the end of his work.
+    stuck = not kills and any(worker.exitcode for worker in workers)
     consumer = start(finish, channel, size, done)
     producer = start(put_marked, channel, size)
     consumer.join(DEADLINE_SECONDS)
     for process in (producer, consumer):
         kill(process)
-    return {"usable": bool(done[0]), "damaged": bool(damaged[0]), "kills": KILLS}
+    return {"usable": bool(done[0]) and not stuck, "damaged": bool(damaged[0]), "kills": kills}
 
 
 def serve_round(arguments: Sequence[str]) -> None:
     """Be the process of a round; print what came of it."""
-    library, size, seed, scratch = arguments
+    library, size, seed, kills, scratch = arguments
     die_with_parent()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
-        found = one_round(library, int(size), int(seed), Path(scratch))
+        found = one_round(library, int(size), int(seed), Path(scratch), kills=int(kills))
     except UnsupportedError as error:
         found = {"absent": str(error)}
     print(json.dumps(found), flush=True)
@@ -177,14 +196,15 @@ def serve_round(arguments: Sequence[str]) -> None:
     os._exit(0)
 
 
-def ask_round(library: str, size: int, seed: int) -> dict[str, Any]:
+def ask_round(library: str, size: int, seed: int, kills: int | None = None) -> dict[str, Any]:
     """Have a process do a round."""
+    kills = KILLS if kills is None else kills
     with tempfile.TemporaryDirectory(prefix="fastipc-matrix-") as folder:
         scratch = Path(folder)
         command = [sys.executable, "-m", "benchmarks.kill_matrix", "--round"]
         try:
             result = subprocess.run(
-                [*command, library, str(size), str(seed), folder],
+                [*command, library, str(size), str(seed), str(kills), folder],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -203,13 +223,36 @@ def ask_round(library: str, size: int, seed: int) -> dict[str, Any]:
     return found
 
 
+def counted(rounds: Iterable[dict[str, Any]]) -> tuple[int, int]:
+    """Return how many rounds left the queue unusable, and of how many."""
+    done = [each for each in rounds if "absent" not in each]
+    return sum(not each["usable"] or each["damaged"] for each in done), len(done)
+
+
 def summary(rounds: Sequence[dict[str, Any]]) -> str:
-    """Return how many rounds left the queue unusable, of how many."""
-    counted = [each for each in rounds if "absent" not in each]
-    if not counted:
-        return "-"
-    bad = sum(not each["usable"] or each["damaged"] for each in counted)
-    return f"{bad} of {len(counted)}"
+    """Say how many rounds left the queue unusable, of how many."""
+    bad, count = counted(rounds)
+    return f"{bad} of {count}" if count else "-"
+
+
+def spared_summary(kept: dict[str, Any]) -> str:
+    """Say what came of the rounds without a kill."""
+    bad, count = counted(
+        each
+        for by_size in kept["spared"].values()
+        for rounds in by_size.values()
+        for each in rounds
+    )
+    said = f"Without a kill, {count} rounds in all: "
+    if not bad:
+        return f"{said}each queue was usable behind each."
+    found = [
+        f"{library} {summary(rounds)} at {size}"
+        for library, by_size in kept["spared"].items()
+        for size, rounds in by_size.items()
+        if counted(rounds)[0]
+    ]
+    return f"{said}unusable {', '.join(found)}."
 
 
 def markdown(kept: dict[str, Any]) -> str:
@@ -229,6 +272,8 @@ def markdown(kept: dict[str, Any]) -> str:
         f"{', '.join(versions)}; {kept['settings']['kills']} kills a round, two producers and two "
         "consumers."
     )
+    if "spared" in kept:
+        note += f" {spared_summary(kept)}"
     return "\n".join([*lines, "", note])
 
 
@@ -261,12 +306,18 @@ def do_rounds(
     rounds: dict[str, dict[str, list[dict[str, Any]]]] = {
         library: {size: [] for size in sizes} for library in libraries
     }
+    spared = copy.deepcopy(rounds)
     # Interleaved: whatever else the machine does meets all of them.
     jobs = [
-        (seed, size, library) for seed in range(count) for size in sizes for library in libraries
+        (seed, size, library, kills)
+        for seed in range(count)
+        for size in sizes
+        for library in libraries
+        for kills in ((KILLS, 0) if seed < SPARED_ROUNDS else (KILLS,))
     ]
-    for seed, size, library in shown(jobs):
-        rounds[library][size].append(ask_round(library, SIZES[size], seed))
+    for seed, size, library, kills in shown(jobs):
+        into = rounds if kills else spared
+        into[library][size].append(ask_round(library, SIZES[size], seed, kills))
     return {
         "command": shlex.join(["python", "-m", "benchmarks.kill_matrix", *arguments]),
         "settings": {
@@ -278,6 +329,7 @@ def do_rounds(
         },
         "environment": where,
         "rounds": rounds,
+        "spared": spared,
     }
 
 
@@ -313,7 +365,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"python -m benchmarks.kill_matrix: {error}", file=sys.stderr)
         return 1
     print(markdown(kept))
-    ours = [found for rounds in kept["rounds"].get("fastipc", {}).values() for found in rounds]
+    ours = [
+        found
+        for kind in ("rounds", "spared")
+        for rounds in kept.get(kind, {}).get("fastipc", {}).values()
+        for found in rounds
+    ]
     return int(any(not each.get("usable") or each.get("damaged") for each in ours))
 
 

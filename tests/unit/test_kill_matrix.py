@@ -30,6 +30,21 @@ def test_a_round_with_fastipc_leaves_its_queue_usable() -> None:
     assert found == {"usable": True, "damaged": False, "kills": kill_matrix.KILLS}
 
 
+def test_without_a_kill_everybody_comes_to_an_end() -> None:
+    found = kill_matrix.ask_round("fastipc", 100, seed=1, kills=0)
+    assert found == {"usable": True, "damaged": False, "kills": 0}
+
+
+def test_whoever_does_not_end_although_nobody_was_killed_makes_the_queue_unusable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kill_matrix, "DEADLINE_SECONDS", 0.5)
+    # Both get one more than there will be.
+    monkeypatch.setattr(kill_matrix, "produce", lambda *args: None)
+    found = kill_matrix.one_round("fastipc", 100, 1, kill_matrix.ROOT, kills=0)
+    assert found == {"usable": False, "damaged": False, "kills": 0}
+
+
 def test_a_round_with_a_queue_that_nobody_can_use_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     # As somebody who took the lock of a multiprocessing.SimpleQueue and was killed.
     monkeypatch.setattr(kill_matrix, "DEADLINE_SECONDS", 0.5)
@@ -46,18 +61,22 @@ def test_the_table_counts_rounds_that_were_unusable_or_saw_damage() -> None:
     rounds = [good, {"usable": False, "damaged": False}, {"usable": True, "damaged": True}]
     assert kill_matrix.summary(rounds) == "2 of 3"
     assert kill_matrix.summary([{"absent": "not installed"}]) == "-"
-    made = kill_matrix.markdown(
-        {
-            "command": "python -m benchmarks.kill_matrix --rounds 3",
-            "settings": {"sizes": ["100 B", "16 KiB", "1 MB"], "kills": 7},
-            "environment": kill_matrix.environment.describe(["fastipc"]),
-            "rounds": {"fastipc": {"100 B": [good]}, "dejaq": {"1 MB": rounds}},
-        }
-    )
+    kept = {
+        "command": "python -m benchmarks.kill_matrix --rounds 3",
+        "settings": {"sizes": ["100 B", "16 KiB", "1 MB"], "kills": 7},
+        "environment": kill_matrix.environment.describe(["fastipc"]),
+        "rounds": {"fastipc": {"100 B": [good]}, "dejaq": {"1 MB": rounds}},
+        "spared": {"fastipc": {"100 B": [good]}, "dejaq": {"1 MB": [good]}},
+    }
+    made = kill_matrix.markdown(kept)
     assert "| fastipc | 0 of 1 | - | - |" in made
     assert "| dejaq | - | - | 2 of 3 |" in made
     assert "`python -m benchmarks.kill_matrix --rounds 3`, " in made
     assert "; 7 kills a round" in made
+    assert made.endswith("Without a kill, 2 rounds in all: each queue was usable behind each.")
+    kept["spared"]["dejaq"]["1 MB"] = rounds
+    made = kill_matrix.markdown(kept)
+    assert made.endswith("Without a kill, 4 rounds in all: unusable dejaq 2 of 3 at 1 MB.")
 
 
 def test_rounds_are_kept_with_their_command_and_make_the_same_table_later(
@@ -66,7 +85,7 @@ def test_rounds_are_kept_with_their_command_and_make_the_same_table_later(
     kept, readme = tmp_path / "kept.json", tmp_path / "README.md"
     readme.write_text(f"before\n{kill_matrix.BEGIN}\nold\n{kill_matrix.END}\nbehind\n")
     found = {"usable": True, "damaged": False, "kills": 12}
-    monkeypatch.setattr(kill_matrix, "ask_round", lambda library, size, seed: found)
+    monkeypatch.setattr(kill_matrix, "ask_round", lambda library, size, seed, kills: found)
     monkeypatch.setattr(kill_matrix, "shown", iter)
     run = ["--rounds", "2", "--libraries", "fastipc,dejaq", "--sizes", "1 MB"]
     assert kill_matrix.main([*run, "--json", str(kept), "--readme", str(readme)]) == 0
@@ -74,6 +93,7 @@ def test_rounds_are_kept_with_their_command_and_make_the_same_table_later(
     assert written.startswith(f"before\n{kill_matrix.BEGIN}\n| rounds that")
     assert written.endswith(f"{kill_matrix.END}\nbehind\n")
     assert "| dejaq | 0 of 2 |" in written
+    assert "Without a kill, 4 rounds in all:" in written
     assert "--rounds 2 --libraries fastipc,dejaq --sizes '1 MB' --json" in written
     monkeypatch.setattr(kill_matrix, "ask_round", None)  # no round is done
     readme.write_text(written.replace("0 of 2", "1 of 2"))
