@@ -8,10 +8,22 @@ from __future__ import annotations
 import pytest
 
 from tests.fuzz import __main__ as command, running
-from tests.fuzz.targets import RING_BOUND, TARGETS, core_sources
+from tests.fuzz.targets import NO_DECODERS, RING_BOUND, TARGETS, core_sources
 from tests.support import ROOT
 
 RECORDS = TARGETS["records"]
+
+
+def test_each_file_is_a_decoder_or_it_is_said_why_it_is_none() -> None:
+    decoders = {each.path for target in TARGETS.values() for each in target.decoders}
+    files = {
+        f"{folder}/{path.name}"
+        for folder in ("csrc", "fastipc")
+        for path in (ROOT / folder).glob("*.[ch]")
+        if not path.with_suffix(".pyx").exists()
+    }
+    assert not decoders & set(NO_DECODERS)
+    assert decoders | set(NO_DECODERS) == files
 
 
 def ran(
