@@ -320,10 +320,12 @@ def plan(
     recordings, rests = [], []
     left_out = 0
     for make in variants:
-        state, points = min(
-            (_record_again(laboratory, make) for _ in range(_RECORDINGS if wanted is None else 1)),
-            key=lambda recording: len(recording[1]),
-        )
+        # A list: below a generator the interpreter has one more place for exceptions, and whoever
+        # looks for the topmost one would pass it in the recording only.
+        found = [
+            _record_again(laboratory, make) for _ in range(_RECORDINGS if wanted is None else 1)
+        ]
+        state, points = min(found, key=lambda recording: len(recording[1]))
         if operation.changes_state and state != AFTER:
             raise Violation(f"the operation ended, yet the state is the one {state}")
         kept = _leave_out(operation, points)
