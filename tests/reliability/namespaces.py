@@ -35,17 +35,25 @@ class Namespace:
 
     def __init__(self) -> None:
         own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        ready, telling = os.pipe()
         try:
             _call("unshare", _CLONE_NEWPID)
             try:
                 self._init = _plain_fork()
                 if self._init == 0:
-                    _idle()
+                    _idle(telling)
             finally:
                 _call("setns", own, _CLONE_NEWPID)
             self._namespace = os.open(f"/proc/{self._init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            os.close(telling)
+            telling = -1
+            if os.read(ready, 1):  # nothing: it was closed by the other program's start
+                raise UnsupportedError("process 1 of a PID namespace did not start")
         finally:
             os.close(own)
+            os.close(ready)
+            if telling >= 0:
+                os.close(telling)
 
     def fork(self) -> int:
         """As os.fork(), with the child in here; the first one has FIRST_PID as its pid."""
@@ -74,14 +82,18 @@ class Namespace:
             pass
 
 
-def _idle() -> None:
-    """Process 1 of a namespace: holds nothing that a test looks at, ends with its parent."""
+def _idle(telling: int) -> None:
+    """Process 1 of a namespace: holds nothing that a test looks at, ends with its parent.
+
+    Another program: a child that was forked and lives on would share whatever its parent views.
+    """
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.closerange(0, 4096)
-        while True:
-            signal.pause()
+        os.closerange(0, telling)
+        os.closerange(telling + 1, 4096)
+        os.execvp("sleep", ["sleep", "infinity"])
     finally:
+        os.write(telling, b"-")
         os._exit(1)
 
 

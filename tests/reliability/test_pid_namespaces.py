@@ -48,6 +48,7 @@ OPERATIONS = {
     "a sleep": ["queue-get-woken", "joinablequeue-join-woken"],
     "an earlier kill": ["queue-get-many-recovery"],
     "a turn": ["pipe-send-fragmented", "pipe-recv-fragmented", "pipe-send"],
+    "views of a parent": ["queue-fork-views", "queue-forked-child"],
 }
 LARGE = 4 << 20
 
