@@ -139,14 +139,11 @@ def kill(process: Any) -> None:
     process.join()
 
 
-def one_round(
-    library: str, size: int, seed: int, scratch: Path, *, kills: int | None = None
-) -> dict[str, Any]:
+def one_round(library: str, size: int, seed: int, kills: int, scratch: Path) -> dict[str, Any]:
     """Make a queue, kill around it, and tell what is left of it. Raises UnsupportedError.
 
     With no kills, whoever uses it ends by himself, within the deadline if he can.
     """
-    kills = KILLS if kills is None else kills
     peer = peers.load(library, "fork", scratch)
     channel = peer.queue(Need("bytes", size, maxsize=MAXSIZE, senders=2, receivers=2))
     damaged, done = mmap.mmap(-1, 1), mmap.mmap(-1, 1)
@@ -188,7 +185,7 @@ def serve_round(arguments: Sequence[str]) -> None:
     die_with_parent()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
-        found = one_round(library, int(size), int(seed), Path(scratch), kills=int(kills))
+        found = one_round(library, int(size), int(seed), int(kills), Path(scratch))
     except UnsupportedError as error:
         found = {"absent": str(error)}
     print(json.dumps(found), flush=True)
@@ -196,9 +193,8 @@ def serve_round(arguments: Sequence[str]) -> None:
     os._exit(0)
 
 
-def ask_round(library: str, size: int, seed: int, kills: int | None = None) -> dict[str, Any]:
+def ask_round(library: str, size: int, seed: int, kills: int) -> dict[str, Any]:
     """Have a process do a round."""
-    kills = KILLS if kills is None else kills
     with tempfile.TemporaryDirectory(prefix="fastipc-matrix-") as folder:
         scratch = Path(folder)
         command = [sys.executable, "-m", "benchmarks.kill_matrix", "--round"]

@@ -132,7 +132,7 @@ IN_THE_EXTENSION = (
 DECLARES = "declares; code stands in the file of the same name, or is what these files use"
 PUTS = "puts; what it reads of a side goes through side.h, of a block through arena.c"
 WORDS = "reads single words of which each value has a meaning, and follows none of them"
-LOCAL = "knows nothing of shared memory"
+LOCAL = "decides nothing by what lies in shared memory"
 
 # All other files of the core and of the extension, and why they are no decoders. A file that is in
 # neither list fails a test.

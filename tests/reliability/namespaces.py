@@ -48,7 +48,9 @@ class Namespace:
             os.close(telling)
             telling = -1
             if os.read(ready, 1):  # nothing: it was closed by the other program's start
-                raise UnsupportedError("process 1 of a PID namespace did not start")
+                os.waitpid(self._init, 0)
+                os.close(self._namespace)
+                raise UnsupportedError("process 1 of a PID namespace could not become `sleep`")
         finally:
             os.close(own)
             os.close(ready)

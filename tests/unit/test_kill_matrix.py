@@ -26,7 +26,7 @@ def test_a_message_that_was_changed_anywhere_is_noticed(size: int) -> None:
 
 
 def test_a_round_with_fastipc_leaves_its_queue_usable() -> None:
-    found = kill_matrix.ask_round("fastipc", 100, seed=1)
+    found = kill_matrix.ask_round("fastipc", 100, seed=1, kills=kill_matrix.KILLS)
     assert found == {"usable": True, "damaged": False, "kills": kill_matrix.KILLS}
 
 
@@ -39,20 +39,19 @@ def test_whoever_does_not_end_although_nobody_was_killed_makes_the_queue_unusabl
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kill_matrix, "DEADLINE_SECONDS", 0.5)
-    # Both get one more than there will be.
+    # Both wait for what nobody puts.
     monkeypatch.setattr(kill_matrix, "produce", lambda *args: None)
-    found = kill_matrix.one_round("fastipc", 100, 1, kill_matrix.ROOT, kills=0)
+    found = kill_matrix.one_round("fastipc", 100, 1, 0, kill_matrix.ROOT)
     assert found == {"usable": False, "damaged": False, "kills": 0}
 
 
 def test_a_round_with_a_queue_that_nobody_can_use_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     # As somebody who took the lock of a multiprocessing.SimpleQueue and was killed.
     monkeypatch.setattr(kill_matrix, "DEADLINE_SECONDS", 0.5)
-    monkeypatch.setattr(kill_matrix, "KILLS", 0)
     monkeypatch.setattr(kill_matrix, "put_marked", lambda channel, size: None)
     with pytest.MonkeyPatch.context() as context:
         context.setattr(kill_matrix, "ROLES", ())
-        found = kill_matrix.one_round("fastipc", 100, 1, kill_matrix.ROOT)
+        found = kill_matrix.one_round("fastipc", 100, 1, 0, kill_matrix.ROOT)
     assert found["usable"] is False
 
 
