@@ -199,10 +199,12 @@ class Pickler(Part):
         first = perf_counter()
         pickles = [dumps(message, 5) for message in self._messages]
         between = perf_counter()
-        for data, (key, expected) in zip(pickles, self._due, strict=True):
-            message = loads(data)
-            if (message if key is None else key(message)) != expected:
-                raise WrongMessageError(f"{message!r} was unpickled in the place of {expected!r}")
+        for data, key, expected in zip(pickles, *self._due, strict=True):
+            seen = loads(data)
+            if key is not None:
+                seen = key(seen)
+            if seen != expected:
+                raise WrongMessageError(f"{seen!r} was unpickled in the place of {expected!r}")
         last = perf_counter()
         return {"first": first, "last": last, "dumps": between - first, "loads": last - between}
 

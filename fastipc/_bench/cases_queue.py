@@ -81,14 +81,18 @@ class SmallConsumer(Part):
 
 def due_of(
     messages: Iterable[Any], *, check_all: bool
-) -> list[tuple[Callable[[Any], Any] | None, Any]]:
-    """Return for each message what to look at, None for all of it, and what is due there."""
+) -> tuple[list[Callable[[Any], Any] | None], list[Any]]:
+    """Return what to look at in each message, None for all of it, and what is due there.
+
+    Two lists: a tuple for each message would be one more object to be fetched from far away.
+    """
     every = 1 if check_all else payloads.FULL_CHECK_EVERY
-    due = []
+    keys, due = [], []
     for at, message in enumerate(messages):
         key = None if at % every == 0 else payloads.number_of(message)
-        due.append((key, message if key is None else key(message)))
-    return due
+        keys.append(key)
+        due.append(message if key is None else key(message))
+    return keys, due
 
 
 class KeyedConsumer(Part):
@@ -108,16 +112,18 @@ class KeyedConsumer(Part):
 
     def run(self) -> dict[str, Any]:
         get, decode = self._end.get, self.channel.decode
-        due = iter(self._due)
+        due = zip(*self._due, strict=True)
         key, expected = next(due)
         message = get() if decode is None else decode(get())
         first = perf_counter()
         if message != expected:
             raise WrongMessageError(f"got {message!r} in the place of {expected!r}")
         for key, expected in due:
-            message = get() if decode is None else decode(get())
-            if (message if key is None else key(message)) != expected:
-                raise WrongMessageError(f"got {message!r} in the place of {expected!r}")
+            seen = get() if decode is None else decode(get())
+            if key is not None:
+                seen = key(seen)
+            if seen != expected:
+                raise WrongMessageError(f"got {seen!r} in the place of {expected!r}")
         return {"first": first, "last": perf_counter()}
 
 
