@@ -219,18 +219,26 @@ static int wait_for_item(struct fipc_queue *queue, struct fipc_waiting *waiting,
     struct fipc_side_shm *put = &queue->channel.shm->put;
     uint32_t seen = fipc_load_seqcst(A1, &put->gen),
              *getters = fipc_channel_getters(&queue->channel);
+    bool is_fresh = waiting->is_fresh;
     uint32_t mark;
+    int32_t budget_ns;
     int64_t until_ns;
     int rc;
 
+    waiting->is_fresh = 0;
     if (!fipc_channel_is_empty(&queue->channel))
         return 0;
-    if (fipc_os_now_ns() >= deadline_ns)
+    if (deadline_ns != FIPC_FOREVER && fipc_os_now_ns() >= deadline_ns)
         return -ETIMEDOUT;
     if (!fipc_waiting_has_looked(waiting)) {
-        if (waiting->rounds == 0 && fipc_spin_while(&queue->get_spin, &put->gen, seen, deadline_ns))
+        budget_ns = waiting->rounds == 0 ? fipc_spin_budget(&queue->get_spin) : 0;
+        if (budget_ns != 0 &&
+            fipc_spin_for(&queue->get_spin, budget_ns, &put->gen, seen, deadline_ns))
             return fipc_waiting_spared(waiting);
-        return -EINTR;
+        /* Where no time went by since the caller looked for signals, he need not look again. */
+        if (budget_ns != 0 || !is_fresh)
+            return -EINTR;
+        waiting->has_looked = 0;
     }
     mark = fipc_sleepers_mark(&put->sleepers);
     if (!fipc_channel_is_empty(&queue->channel) || fipc_side_is_shut(put) ||
@@ -259,6 +267,7 @@ int fipc_queue_get_either(struct fipc_queue *queue, struct fipc_got *got, struct
                           int64_t deadline_ns, struct fipc_waiting *waiting) {
     struct fipc_channel *channel = &queue->channel;
     struct fipc_channel_shm *shm = channel->shm;
+    bool found_nothing = waiting->is_fresh;
     int64_t lock_deadline_ns;
     int rc;
 
@@ -271,8 +280,17 @@ int fipc_queue_get_either(struct fipc_queue *queue, struct fipc_got *got, struct
     for (;;) {
         if (fipc_load_relaxed(&queue->closing))
             return -ECANCELED;
-        rc = many != NULL ? fipc_channel_get_many(channel, many, lock_deadline_ns)
-                          : fipc_channel_get(channel, got, lock_deadline_ns);
+        if (found_nothing) {
+            found_nothing = false;
+            rc = -EAGAIN;
+        } else if (many == NULL && waiting->rounds != 0 && get_fast(queue, got) == 0) {
+            /* Whoever was woken has the simple way in his caches, if any. */
+            fipc_store_relaxed(&queue->get_run, 0);
+            break;
+        } else {
+            rc = many != NULL ? fipc_channel_get_many(channel, many, lock_deadline_ns)
+                              : fipc_channel_get(channel, got, lock_deadline_ns);
+        }
         if (rc == 0)
             break;
         got->block_count = 0;

@@ -209,12 +209,15 @@ void fipc_spin_lull(uint32_t *run) {
 bool fipc_spin_while(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,
                      int64_t deadline_ns) {
     int32_t budget_ns = fipc_spin_budget(spin);
-    int64_t now_ns, until_ns;
 
-    if (budget_ns == 0)
-        return false;
-    now_ns = fipc_os_now_ns();
-    until_ns = now_ns + budget_ns < deadline_ns ? now_ns + budget_ns : deadline_ns;
+    return budget_ns != 0 && fipc_spin_for(spin, budget_ns, word, seen, deadline_ns);
+}
+
+bool fipc_spin_for(struct fipc_spin *spin, int32_t budget_ns, const uint32_t *word, uint32_t seen,
+                   int64_t deadline_ns) {
+    int64_t now_ns = fipc_os_now_ns();
+    int64_t until_ns = now_ns + budget_ns < deadline_ns ? now_ns + budget_ns : deadline_ns;
+
     do {
         for (int i = 0; i < PAUSES_PER_LOOK; i++) {
             if (fipc_load_relaxed(word) != seen) {

@@ -13,6 +13,7 @@ struct fipc_waiting {
     uint32_t mark;        /* what fipc_sleepers_mark() said before the last look */
     uint32_t mark_is_set; /* it did, and nobody slept since */
     uint32_t has_looked;  /* 1: the caller was sent to look for signals, and comes to sleep */
+    uint32_t is_fresh;    /* 1, by the caller: just now nothing was there, nor a signal */
 };
 
 /* A pause takes 10 to 40 ns. */
@@ -76,9 +77,11 @@ void fipc_sleepers_clear(uint32_t *sleepers);
 bool fipc_spin_while(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,
                      int64_t deadline_ns);
 
-/* The same for a spin of the caller's own: how long it may last (0: not at all), and what
- * came of it. */
+/* The same in two steps: how long it may last (0: not at all), and the spin. */
 int32_t fipc_spin_budget(struct fipc_spin *spin);
+bool fipc_spin_for(struct fipc_spin *spin, int32_t budget_ns, const uint32_t *word, uint32_t seen,
+                   int64_t deadline_ns);
+/* For a spin of the caller's own: what came of it. */
 void fipc_spin_paid(struct fipc_spin *spin);
 void fipc_spin_missed(struct fipc_spin *spin);
 

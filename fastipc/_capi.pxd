@@ -95,6 +95,7 @@ cdef extern from "slots.h" nogil:
 cdef extern from "wait.h" nogil:
     struct fipc_waiting:
         uint32_t rounds
+        uint32_t is_fresh
     void fipc_waiting_set_chores(bint any)
 
 cdef extern from "arena.h" nogil:

@@ -22,7 +22,7 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport (
-    E2BIG, EBADF, EBADMSG, EFBIG, EINTR, EINVAL,
+    E2BIG, EAGAIN, EBADF, EBADMSG, EFBIG, EINTR, EINVAL,
     ENOMEM, ENOSPC, EPIPE, ERANGE, ETIMEDOUT, EUSERS,
 )
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t

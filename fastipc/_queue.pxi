@@ -306,6 +306,7 @@ cdef class QueueBase:
         cdef uint8_t scratch[SCRATCH_BYTES]
         cdef fipc_got got
         cdef int64_t deadline = FIPC_FOREVER
+        cdef int rc
         if self.closed or self.queue == NULL:
             self.enter()
         if not block:
@@ -316,8 +317,9 @@ cdef class QueueBase:
             return self.unstash(self.copies if copy is None else copy)
         got.buffer = scratch
         got.buffer_bytes = SCRATCH_BYTES
-        if fipc_queue_try_get(self.queue, &got) != 0:
-            self.get_slow(&got, deadline)
+        rc = fipc_queue_try_get(self.queue, &got)
+        if rc != 0:
+            self.get_slow(&got, deadline, rc)
         if got.block_count == 0 and not self.custom:
             # As decode_counted() does. It counts at the last moment: whoever is killed before has
             # lost the message.
@@ -382,10 +384,14 @@ cdef class QueueBase:
             self.enter()
         return get_raw_into(self, buf, offset, deadline_of(block, timeout))
 
-    cdef int get_slow(self, fipc_got *got, int64_t deadline) except -1:
+    cdef int get_slow(self, fipc_got *got, int64_t deadline, int rc) except -1:
+        """Goes on where fipc_queue_try_get() said rc."""
         cdef fipc_waiting waiting
-        cdef int rc
         memset(&waiting, 0, sizeof(waiting))
+        if rc == -EAGAIN and deadline != 0:
+            # Now, so as not to come back for it, with the GIL, from a wait that does not spin.
+            check_signals()
+            waiting.is_fresh = 1
         self.used = True
         self.enter()
         try:

@@ -135,12 +135,14 @@ cdef bytes get_raw(QueueBase self, int64_t deadline):
     """QueueBase.get_bytes()."""
     cdef uint8_t scratch[SCRATCH_BYTES]
     cdef fipc_got got
+    cdef int rc
     if self.has_stash():
         return unstash_bytes(self)
     got.buffer = scratch
     got.buffer_bytes = SCRATCH_BYTES
-    if fipc_queue_try_get(self.queue, &got) != 0:
-        self.get_slow(&got, deadline)
+    rc = fipc_queue_try_get(self.queue, &got)
+    if rc != 0:
+        self.get_slow(&got, deadline, rc)
     return raw_of(self, &got)
 
 
@@ -162,6 +164,7 @@ cdef object get_raw_into(QueueBase self, object buf, object offset, int64_t dead
     cdef Py_ssize_t start
     cdef const void *data
     cdef char *at
+    cdef int rc
     try:
         PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
     except BufferError as error:
@@ -179,8 +182,9 @@ cdef object get_raw_into(QueueBase self, object buf, object offset, int64_t dead
             return place_bytes(unstash_bytes(self), &view, start)
         got.buffer = scratch
         got.buffer_bytes = SCRATCH_BYTES
-        if fipc_queue_try_get(self.queue, &got) != 0:
-            self.get_slow(&got, deadline)
+        rc = fipc_queue_try_get(self.queue, &got)
+        if rc != 0:
+            self.get_slow(&got, deadline, rc)
         if got.tag > FASTIPC_TAG_RAW or got.size_bytes > <uint64_t>(view.len - start):
             return place_bytes(raw_of(self, &got), &view, start)
         at = <char *>view.buf + start
