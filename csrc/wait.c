@@ -41,7 +41,7 @@
 /* Only for who comes back to the lock so soon that one alone could keep it busy. With work of his
  * own between two messages he cannot, and while he works nobody would be at the lock: with a pause,
  * two that work for 1 us took 1.6 to 1.9 us a message, and take 1.2 without. */
-#define EAGER_TICKS (FIPC_TICKS_PER_US / 2)
+#define EAGER_TICKS (FIPC_TICKS_PER_US * 3 / 4)
 /* Somebody else ran if giving the CPU away takes longer. */
 #define YIELD_TICKS (2 * FIPC_TICKS_PER_US)
 
