@@ -417,10 +417,22 @@ int fipc_channel_spare(struct fipc_channel *channel, int64_t deadline_ns,
                             deadline_ns, spare);
 }
 
+/* In a row. */
+#define MAP_FAILURES_MOST 3
+
 int fipc_channel_map(struct fipc_channel *channel) {
     struct fipc_block block;
+    int rc = fipc_block_map(channel->segment, fipc_load_relaxed(&channel->map_block), &block);
 
-    return fipc_block_map(channel->segment, fipc_load_relaxed(&channel->map_block), &block);
+    /* Under no lock others may have emptied the ring meanwhile, and given it back: it has no memory,
+     * or another's. Who looks again learns of it; in a damaged segment he comes back. */
+    if (rc == -ESTALE)
+        return 0;
+    if (rc == -EBADMSG)
+        return fipc_fetch_add_relaxed(&channel->map_failures, 1) < MAP_FAILURES_MOST ? 0 : rc;
+    if (rc == 0)
+        fipc_store_relaxed(&channel->map_failures, 0);
+    return rc;
 }
 
 /* ---- looking ---- */

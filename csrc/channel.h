@@ -46,6 +46,7 @@ struct fipc_channel {
     /* The block to map, after -ESTALE of either side. Another thread's may stand here
      * by the time it is read: then the next look says so again. */
     uint32_t map_block;
+    uint32_t map_failures; /* since one could be mapped */
 };
 
 /* What is put or got under one lock at most: copying 16 KiB takes about 0.5 us. */
@@ -215,7 +216,8 @@ FIPC_MUST_USE int fipc_channel_got_block(const struct fipc_channel *channel,
 /* Prepares a ring for fipc_put.spare_ring; under no lock. Errors: fipc_block_alloc(). */
 FIPC_MUST_USE int fipc_channel_spare(struct fipc_channel *channel, int64_t deadline_ns,
                                      struct fipc_block *spare);
-/* Maps what the last -ESTALE missed; under no lock. */
+/* Maps what the last -ESTALE missed; under no lock. 0: look again. -EBADMSG, after some looks in a
+ * row it cannot be mapped; -ENOMEM. */
 FIPC_MUST_USE int fipc_channel_map(struct fipc_channel *channel);
 
 /* Shuts the put side: from here on no record is put, and an armed doorbell stays readable.

@@ -185,6 +185,73 @@ static void a_queue_in_another_mapping_says_what_it_must_map(void) {
     fipc_queue_close(queue);
 }
 
+struct flicker {
+    struct fipc_block_shm *shm;
+    uint32_t stop;
+};
+
+/* The block loses its memory and gets it back, as when it is freed and taken again. */
+static void *take_and_give_back(void *argument) {
+    struct flicker *flicker = argument;
+    uint64_t populated = fipc_load_relaxed(&flicker->shm->populated);
+
+    while (!fipc_load_acquire(TEST, &flicker->stop)) {
+        fipc_store_relaxed(&flicker->shm->populated, populated & FIPC_BLOCK_LOW_MASK);
+        fipc_store_relaxed(&flicker->shm->populated, populated);
+    }
+    return NULL;
+}
+
+static void what_is_to_be_mapped_may_go_and_come_meanwhile(void) {
+    static const uint8_t zeros[FIPC_INLINE_MAX];
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
+    struct flicker flicker = {0};
+    struct fipc_block block;
+    struct inbox inbox;
+    pthread_t thread;
+    uint64_t place;
+    int rc;
+
+    for (int i = 0; i < 2000; i++)
+        CHECK_EQ(put_bytes(queue, zeros, 4000, 0), 0);
+    while ((rc = get_once(&again->channel, &inbox)) == 0)
+        ;
+    CHECK_EQ(rc, -ESTALE);
+    CHECK_EQ(fipc_block_find(&queue->segment, again->channel.map_block, &block), 0);
+    flicker.shm = block.shm;
+    place = fipc_load_relaxed(&block.shm->place) & ~FIPC_BLOCK_LOW_MASK;
+    CHECK_EQ(fipc_channel_map(&again->channel), 0);
+    thread = check_thread(take_and_give_back, &flicker);
+    for (int i = 0; i < FIXTURE_LESS(300000, 30000); i++) {
+        /* It knows the file as it was before the block's memory. */
+        fipc_store_relaxed(&again->segment.length, place);
+        CHECK_EQ(fipc_channel_map(&again->channel), 0);
+    }
+    fipc_store_release(TEST, &flicker.stop, 1);
+    check_thread_join(thread);
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
+/* Others may have given it back meanwhile, with its group; a damaged segment says it for ever. */
+static void what_cannot_be_mapped_is_looked_at_some_more_times(void) {
+    struct pair pair = new_pair();
+    uint32_t ring;
+
+    CHECK_EQ(put_once(pair.channel, "", 1, NULL, NULL), 0);
+    ring = FIPC_RING_REF_BLOCK(fipc_side_current(&pair.shm->put).ring);
+    for (int i = 0; i < 2; i++) {
+        pair.channel->map_block = FIPC_GROUP_BLOCKS * 7;
+        for (int look = 0; look < 3; look++)
+            CHECK_EQ(fipc_channel_map(pair.channel), 0);
+        CHECK_EQ(fipc_channel_map(pair.channel), -EBADMSG);
+        CHECK_EQ(fipc_channel_map(pair.channel), -EBADMSG);
+        pair.channel->map_block = ring;
+        CHECK_EQ(fipc_channel_map(pair.channel), 0);
+    }
+    fipc_queue_close(pair.queue);
+}
+
 /* ---- a put side that died ---- */
 
 static void die_before_publishing(void *argument) {
@@ -461,6 +528,8 @@ int main(void) {
     CHECK_RUN(a_spare_ring_that_is_not_needed_stays_its_owners);
     CHECK_RUN(a_record_too_large_for_the_buffer_stays);
     CHECK_RUN(a_queue_in_another_mapping_says_what_it_must_map);
+    CHECK_RUN(what_is_to_be_mapped_may_go_and_come_meanwhile);
+    CHECK_RUN(what_cannot_be_mapped_is_looked_at_some_more_times);
     CHECK_RUN(ordinals_that_were_never_published_are_taken_back);
     CHECK_RUN(a_record_longer_than_what_was_written_is_reported);
     CHECK_RUN(a_record_of_unknown_kind_is_reported);

@@ -288,6 +288,69 @@ static void with_chores_whoever_waits_returns_to_look_after_them(void) {
     fipc_queue_close(queue);
 }
 
+/* As fipc_queue_get() may be called where fipc_queue_try_get() found nothing. */
+static void who_has_just_looked_for_signals_is_not_sent_to_look_again(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    struct fipc_waiting fresh = {.is_fresh = 1}, spinning = fresh, late = fresh, looking = {0};
+    struct inbox inbox = {.got = {.buffer = inbox.bytes, .buffer_bytes = sizeof(inbox.bytes)}};
+
+    CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(PATIENCE_MS), &looking), -EINTR);
+    CHECK_EQ(looking.rounds, 0);
+    /* It slept: a time limit does not end a wait that has not begun. */
+    CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(30), &fresh), -ETIMEDOUT);
+    CHECK_EQ(fresh.rounds, 1);
+    /* Time goes by while it spins. Without a second CPU nobody does. */
+    fipc_store_relaxed(&queue->get_spin.budget_ns, 2000);
+    if (fipc_spin_budget(&queue->get_spin) != 0) {
+        CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(PATIENCE_MS), &spinning), -EINTR);
+        CHECK_EQ(spinning.rounds, 0);
+    }
+    /* Something came meanwhile. */
+    put_stamped(queue, 8, (struct stamp){1, 1});
+    CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(PATIENCE_MS), &late), 0);
+    CHECK(is_filled(inbox.bytes, 8, (struct stamp){1, 1}));
+    CHECK_EQ(late.rounds, 0);
+    check_census(queue, 0);
+    fipc_queue_close(queue);
+}
+
+static void *put_once_somebody_sleeps(void *argument) {
+    struct fipc_queue *queue = argument;
+    int64_t until_ns = in_ms(PATIENCE_MS);
+
+    while (!fipc_sleepers_any(&queue->channel.shm->put.sleepers) && fipc_os_now_ns() < until_ns)
+        sched_yield();
+    put_stamped(queue, 8, (struct stamp){2, 1});
+    return NULL;
+}
+
+static void who_was_woken_takes_the_simple_way_and_begins_no_run(void) {
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
+    struct fipc_waiting waiting = {.is_fresh = 1};
+    struct inbox inbox = {.got = {.buffer = inbox.bytes, .buffer_bytes = sizeof(inbox.bytes)}};
+    pthread_t thread;
+    uint64_t done;
+    int rc;
+
+    /* The first message takes the ring to be mapped. */
+    put_stamped(again, 8, (struct stamp){2, 0});
+    get_stamped(queue, 8, (struct stamp){2, 0});
+    done = queue->get_crowd.done;
+    thread = check_thread(put_once_somebody_sleeps, again);
+    do
+        rc = fipc_queue_get(queue, &inbox.got, in_ms(PATIENCE_MS), &waiting);
+    while (rc == -EINTR);
+    CHECK_EQ(rc, 0);
+    check_thread_join(thread);
+    CHECK(is_filled(inbox.bytes, 8, (struct stamp){2, 1}));
+    CHECK(waiting.rounds >= 1);
+    CHECK_EQ(queue->get_crowd.done, done + 1);
+    CHECK_EQ(queue->get_run, 0);
+    check_census(again, 0);
+    fipc_queue_close(again);
+    fipc_queue_close(queue);
+}
+
 static void what_a_receiver_holds_outlives_further_traffic(void) {
     struct fipc_queue *queue = new_queue(0, 0);
     struct inbox held[5];
@@ -1078,6 +1141,8 @@ int main(void) {
     CHECK_RUN(a_byte_limit_counts_what_is_queued_inline_or_in_blocks);
     CHECK_RUN(an_empty_queue_says_so_in_time);
     CHECK_RUN(with_chores_whoever_waits_returns_to_look_after_them);
+    CHECK_RUN(who_has_just_looked_for_signals_is_not_sent_to_look_again);
+    CHECK_RUN(who_was_woken_takes_the_simple_way_and_begins_no_run);
     CHECK_RUN(what_a_receiver_holds_outlives_further_traffic);
     CHECK_RUN(a_fork_in_the_middle_of_a_put_makes_two_messages_of_it);
     CHECK_RUN(a_fork_in_the_middle_of_a_copy_makes_two_messages_of_it);
