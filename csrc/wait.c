@@ -10,6 +10,11 @@
  * message every 100 us cost 1.6 us of CPU for it, with one in 1024 it is 0.05. */
 #define SPIN_PROBE_FIRST 32
 #define SPIN_PROBE_MOST 1024
+/* A try may pay by luck: of messages that come every 100 us one in eight follows the last one
+ * closely, because its sender overslept. So as long as so many have not paid in a row, the first that
+ * does not ends them, and the next try is as far away as it was. When a single one counted as proof,
+ * up to 0.9 us of spinning fell to each of 3,000 such messages, now 0.1. */
+#define SPIN_PROOF 8
 #define PAUSES_PER_LOOK 16
 /* 80 pauses are 2 us here. 64 bytes through a Pipe, each process on a CPU of its own: 9 to 11
  * million/s, with 40 pauses 5 to 9, with none 5. */
@@ -120,22 +125,28 @@ static bool spin_probes(struct fipc_spin *spin) {
 int32_t fipc_spin_budget(struct fipc_spin *spin) {
     int32_t budget_ns = fipc_load_relaxed(&spin->budget_ns);
 
-    if (fipc_os_cpu_count() < 2)
-        return 0;
-    return budget_ns == 0 && spin_probes(spin) ? SPIN_MAX_NS : budget_ns;
+    if (budget_ns == 0 && spin_probes(spin))
+        budget_ns = SPIN_MAX_NS;
+    /* Asked last: it looks at the clock. */
+    return budget_ns != 0 && fipc_os_cpu_count() >= 2 ? budget_ns : 0;
 }
 
 void fipc_spin_paid(struct fipc_spin *spin) {
     fipc_store_relaxed(&spin->misses, 0);
-    fipc_store_relaxed(&spin->probe_every, 0);
     fipc_store_relaxed(&spin->budget_ns, SPIN_MAX_NS);
+    if (fipc_load_relaxed(&spin->probe_every) != 0 &&
+        fipc_fetch_add_relaxed(&spin->paid, 1) + 1 >= SPIN_PROOF)
+        fipc_store_relaxed(&spin->probe_every, 0);
 }
 
 void fipc_spin_missed(struct fipc_spin *spin) {
-    int32_t spent_ns = fipc_load_relaxed(&spin->budget_ns);
+    int32_t next_ns = fipc_load_relaxed(&spin->budget_ns) / 2;
 
+    if (next_ns < SPIN_MIN_NS || fipc_load_relaxed(&spin->probe_every) != 0)
+        next_ns = 0;
     (void)fipc_fetch_add_relaxed(&spin->misses, 1);
-    fipc_store_relaxed(&spin->budget_ns, spent_ns / 2 < SPIN_MIN_NS ? 0 : spent_ns / 2);
+    fipc_store_relaxed(&spin->paid, 0);
+    fipc_store_relaxed(&spin->budget_ns, next_ns);
 }
 
 void fipc_crowd_left(struct fipc_crowd *crowd) {

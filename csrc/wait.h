@@ -23,7 +23,8 @@ struct fipc_waiting {
 struct fipc_spin {
     int32_t budget_ns;
     uint32_t misses;      /* since it last paid, or was last tried in vain */
-    uint32_t probe_every; /* 0: as at the start */
+    uint32_t probe_every; /* 0: nothing has to be proved */
+    uint32_t paid;        /* in a row, of those that have to */
 };
 
 /* A sleepers word: who sleeps in its low bits, above them how often it was cleared.

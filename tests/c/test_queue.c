@@ -314,6 +314,43 @@ static void who_has_just_looked_for_signals_is_not_sent_to_look_again(void) {
     fipc_queue_close(queue);
 }
 
+/* Waits without spinning until one that tries it. */
+static uint32_t waits_until_a_try(struct fipc_spin *spin) {
+    uint32_t waits = 1;
+
+    while (fipc_spin_budget(spin) == 0)
+        CHECK(++waits < 10000);
+    return waits;
+}
+
+static void a_try_that_pays_by_luck_does_not_bring_spinning_back(void) {
+    struct fipc_spin spin = {0};
+    int32_t most_ns;
+
+    if (fipc_os_cpu_count() < 2)
+        CHECK_SKIP("with one CPU nobody spins");
+    CHECK_EQ(waits_until_a_try(&spin), 32);
+    fipc_spin_missed(&spin);
+    CHECK_EQ(waits_until_a_try(&spin), 63);
+    for (uint32_t luck = 1; luck < 8; luck++) {
+        for (uint32_t i = 0; i < luck; i++)
+            fipc_spin_paid(&spin);
+        most_ns = fipc_spin_budget(&spin);
+        CHECK(most_ns > 0);
+        fipc_spin_missed(&spin);
+        /* Every try makes the next one rarer, up to a point; the wait that missed counts. */
+        CHECK_EQ(waits_until_a_try(&spin), (luck < 4 ? UINT32_C(64) << luck : 1024) - 1);
+    }
+    for (uint32_t i = 0; i < 8; i++)
+        fipc_spin_paid(&spin);
+    most_ns = fipc_spin_budget(&spin);
+    fipc_spin_missed(&spin);
+    CHECK_EQ(fipc_spin_budget(&spin), most_ns / 2);
+    while (fipc_load_relaxed(&spin.budget_ns) != 0)
+        fipc_spin_missed(&spin);
+    CHECK(waits_until_a_try(&spin) < 32);
+}
+
 static void *put_once_somebody_sleeps(void *argument) {
     struct fipc_queue *queue = argument;
     int64_t until_ns = in_ms(PATIENCE_MS);
@@ -1142,6 +1179,7 @@ int main(void) {
     CHECK_RUN(an_empty_queue_says_so_in_time);
     CHECK_RUN(with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(who_has_just_looked_for_signals_is_not_sent_to_look_again);
+    CHECK_RUN(a_try_that_pays_by_luck_does_not_bring_spinning_back);
     CHECK_RUN(who_was_woken_takes_the_simple_way_and_begins_no_run);
     CHECK_RUN(what_a_receiver_holds_outlives_further_traffic);
     CHECK_RUN(a_fork_in_the_middle_of_a_put_makes_two_messages_of_it);
