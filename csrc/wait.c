@@ -156,12 +156,15 @@ void fipc_crowd_left(struct fipc_crowd *crowd) {
 
 bool fipc_crowd_meets(struct fipc_crowd *crowd) {
     uint64_t now_ticks = fipc_ticks();
-    uint64_t done = fipc_load_relaxed(&crowd->done) - fipc_load_relaxed(&crowd->left_done);
+    /* Hints that threads share: another one's count may stand there, which is behind. */
+    int64_t done =
+        (int64_t)(fipc_load_relaxed(&crowd->done) - fipc_load_relaxed(&crowd->left_done));
     uint64_t own_ticks = now_ticks - fipc_load_relaxed(&crowd->left_ticks);
     bool soon = now_ticks - fipc_load_relaxed(&crowd->met_ticks) < CROWD_TICKS;
 
     fipc_store_relaxed(&crowd->met_ticks, now_ticks);
-    fipc_store_relaxed(&crowd->is_eager, own_ticks / (done + 1) < EAGER_TICKS);
+    fipc_store_relaxed(&crowd->is_eager,
+                       own_ticks / ((done > 0 ? (uint64_t)done : 0) + 1) < EAGER_TICKS);
     if (soon)
         fipc_store_relaxed(&crowd->gives_way, 1);
     return soon;

@@ -314,6 +314,14 @@ static void who_has_just_looked_for_signals_is_not_sent_to_look_again(void) {
     fipc_queue_close(queue);
 }
 
+static void counts_that_threads_have_mixed_up_divide_nothing_by_zero(void) {
+    struct fipc_crowd crowd = {.done = 6, .left_done = 7};
+
+    crowd.left_ticks = fipc_ticks();
+    (void)fipc_crowd_meets(&crowd);
+    CHECK(crowd.is_eager);
+}
+
 /* Waits without spinning until one that tries it. */
 static uint32_t waits_until_a_try(struct fipc_spin *spin) {
     uint32_t waits = 1;
@@ -1179,6 +1187,7 @@ int main(void) {
     CHECK_RUN(an_empty_queue_says_so_in_time);
     CHECK_RUN(with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(who_has_just_looked_for_signals_is_not_sent_to_look_again);
+    CHECK_RUN(counts_that_threads_have_mixed_up_divide_nothing_by_zero);
     CHECK_RUN(a_try_that_pays_by_luck_does_not_bring_spinning_back);
     CHECK_RUN(who_was_woken_takes_the_simple_way_and_begins_no_run);
     CHECK_RUN(what_a_receiver_holds_outlives_further_traffic);
