@@ -391,6 +391,7 @@ static int put_locked(struct fipc_channel *channel, struct fipc_put *put) {
         fipc_store_release(P1, &shm->put_bytes.bytes[(gen + 1) & 1],
                            fipc_load_relaxed(&shm->put_bytes.bytes[gen & 1]) + put->bytes);
     }
+    fipc_store_relaxed(&channel->map_failures, 0);
     if (!FASTIPC_BREAK_PUBLISH_FIRST)
         fipc_side_publish(&shm->put, &state); /* step put-publish */
     return 0;
@@ -417,7 +418,7 @@ int fipc_channel_spare(struct fipc_channel *channel, int64_t deadline_ns,
                             deadline_ns, spare);
 }
 
-/* In a row. */
+/* In a row, between two puts or gets. */
 #define MAP_FAILURES_MOST 3
 
 int fipc_channel_map(struct fipc_channel *channel) {
@@ -430,8 +431,6 @@ int fipc_channel_map(struct fipc_channel *channel) {
         return 0;
     if (rc == -EBADMSG)
         return fipc_fetch_add_relaxed(&channel->map_failures, 1) < MAP_FAILURES_MOST ? 0 : rc;
-    if (rc == 0)
-        fipc_store_relaxed(&channel->map_failures, 0);
     return rc;
 }
 

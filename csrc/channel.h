@@ -46,7 +46,7 @@ struct fipc_channel {
     /* The block to map, after -ESTALE of either side. Another thread's may stand here
      * by the time it is read: then the next look says so again. */
     uint32_t map_block;
-    uint32_t map_failures; /* since one could be mapped */
+    uint32_t map_failures; /* since something was put or got */
 };
 
 /* What is put or got under one lock at most: copying 16 KiB takes about 0.5 us. */
@@ -217,7 +217,7 @@ FIPC_MUST_USE int fipc_channel_got_block(const struct fipc_channel *channel,
 FIPC_MUST_USE int fipc_channel_spare(struct fipc_channel *channel, int64_t deadline_ns,
                                      struct fipc_block *spare);
 /* Maps what the last -ESTALE missed; under no lock. 0: look again. -EBADMSG, after some looks in a
- * row it cannot be mapped; -ENOMEM. */
+ * row it cannot be mapped; -ENOMEM; -EBADF, the descriptor is another file's. */
 FIPC_MUST_USE int fipc_channel_map(struct fipc_channel *channel);
 
 /* Shuts the put side: from here on no record is put, and an armed doorbell stays readable.

@@ -231,6 +231,7 @@ FIPC_ALWAYS_INLINE int get_locked(struct fipc_channel *channel, struct fipc_got 
                            fipc_load_relaxed(&shm->get_bytes.bytes[gen & 1]) +
                                (many != NULL ? many->size_bytes : got->size_bytes));
     }
+    fipc_store_relaxed(&channel->map_failures, 0);
     fipc_side_publish(&shm->get, &state); /* step get-publish */
     fipc_channel_silence_if_empty(channel, state.pos);
     return 0;

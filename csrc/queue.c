@@ -137,8 +137,8 @@ void fipc_queue_cancel(struct fipc_queue *queue) {
 /* ---- getting ---- */
 
 /* fipc_channel_get() where nothing is in the way. -EAGAIN, nothing is there; -EBUSY, not so
- * simply; -EINPROGRESS, others take one message after the other, try later: nothing has changed. */
-FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) {
+ * simply; -ENOLCK, the lock is taken: nothing has changed. The channel must have been entered. */
+FIPC_ALWAYS_INLINE int get_simple(struct fipc_queue *queue, struct fipc_got *got) {
     struct fipc_channel *channel = &queue->channel;
     struct fipc_channel_shm *shm = channel->shm;
     struct fipc_record_shm header;
@@ -148,7 +148,7 @@ FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) 
     if (fipc_unlikely(channel->max_bytes != UINT64_MAX))
         return -EBUSY;
     if (fipc_unlikely(fipc_lock_try(channel->segment, &shm->get.lock) < 0))
-        return fipc_crowd_meets(&queue->get_crowd) ? -EINPROGRESS : -EBUSY;
+        return -ENOLCK;
     if (fipc_likely(fipc_load_relaxed(&shm->get.flags) == 0))
         rc = fipc_channel_get_fast(channel, FIPC_RECORD_INLINE, got->buffer, got->buffer_bytes,
                                    &header, &read_pos);
@@ -165,6 +165,15 @@ FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) 
     fipc_lock_release(&shm->get.lock);
     if (fipc_likely(rc == 0))
         fipc_crowd_done(&queue->get_crowd);
+    return rc;
+}
+
+/* The same; -EINPROGRESS, others take one message after the other, try later. */
+FIPC_ALWAYS_INLINE int get_fast(struct fipc_queue *queue, struct fipc_got *got) {
+    int rc = get_simple(queue, got);
+
+    if (fipc_unlikely(rc == -ENOLCK))
+        return fipc_crowd_meets(&queue->get_crowd) ? -EINPROGRESS : -EBUSY;
     return rc;
 }
 
@@ -272,19 +281,26 @@ int fipc_queue_get_either(struct fipc_queue *queue, struct fipc_got *got, struct
     int rc;
 
     got->block_count = 0;
+    /* In each call: between two of them the caller may have been forked. */
+    rc = fipc_channel_enter(channel);
+    if (fipc_unlikely(rc < 0))
+        return rc;
     if (deadline_ns > 0) {
-        fipc_crowd_give_way(&queue->get_crowd, deadline_ns);
-        fipc_spin_lull(&queue->get_run);
+        /* Signals may have come meanwhile. */
+        if (fipc_crowd_give_way(&queue->get_crowd, deadline_ns))
+            waiting->is_fresh = 0;
+        if (fipc_spin_lull(&queue->get_run))
+            waiting->is_fresh = 0;
     }
     lock_deadline_ns = fipc_queue_lock_deadline(deadline_ns);
     for (;;) {
         if (fipc_load_relaxed(&queue->closing))
             return -ECANCELED;
-        if (found_nothing) {
-            found_nothing = false;
+        if (found_nothing && fipc_channel_is_empty(channel)) {
             rc = -EAGAIN;
-        } else if (many == NULL && waiting->rounds != 0 && get_fast(queue, got) == 0) {
-            /* Whoever was woken has the simple way in his caches, if any. */
+        } else if (many == NULL && waiting->rounds != 0 && get_simple(queue, got) == 0) {
+            /* Whoever was woken has this way in his caches, if any. What he slept for is no part of a
+             * run. */
             fipc_store_relaxed(&queue->get_run, 0);
             break;
         } else {
@@ -293,6 +309,7 @@ int fipc_queue_get_either(struct fipc_queue *queue, struct fipc_got *got, struct
         }
         if (rc == 0)
             break;
+        found_nothing = false;
         got->block_count = 0;
         if (rc == -ESTALE) {
             rc = fipc_channel_map(channel);

@@ -178,7 +178,8 @@ FIPC_MUST_USE int fipc_queue_try_get(struct fipc_queue *queue, struct fipc_got *
  * is set afterwards, the message is in the block, which the caller must release. Errors:
  * -ETIMEDOUT; -EINTR, look for signals and call again; -ENOMEM, its memory cannot be
  * mapped (nothing is lost); -EBADMSG; -EBADF; -ECANCELED; -ESHUTDOWN, shut and nothing
- * is left to get. */
+ * is left to get. Where fipc_queue_try_get() just said -EAGAIN and no signal was there after that,
+ * waiting->is_fresh = 1 says so: then neither is looked for again before a sleep. */
 FIPC_MUST_USE int fipc_queue_get(struct fipc_queue *queue, struct fipc_got *got,
                                  int64_t deadline_ns, struct fipc_waiting *waiting);
 /* Gives all blocks of a message back. */

@@ -12,7 +12,7 @@
 #define SPIN_PROBE_MOST 1024
 /* A try may pay by luck: of messages that come every 100 us one in eight follows the last one
  * closely, because its sender overslept. So as long as so many have not paid in a row, the first that
- * does not ends them, and the next try is as far away as it was. When a single one counted as proof,
+ * does not ends them, and the next try is as far away as if none had paid. When a single one counted as proof,
  * up to 0.9 us of spinning fell to each of 3,000 such messages, now 0.1. */
 #define SPIN_PROOF 8
 #define PAUSES_PER_LOOK 16
@@ -215,12 +215,14 @@ void fipc_spin_rest(void) {
         fipc_pause();
 }
 
-void fipc_spin_lull(uint32_t *run) {
+bool fipc_spin_lull(uint32_t *run) {
     uint32_t count = fipc_load_relaxed(run);
 
     fipc_store_relaxed(run, 0);
-    if (count >= FIPC_RUN_LEAST)
-        fipc_spin_rest();
+    if (count < FIPC_RUN_LEAST)
+        return false;
+    fipc_spin_rest();
+    return true;
 }
 
 bool fipc_spin_while(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,

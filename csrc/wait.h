@@ -13,7 +13,7 @@ struct fipc_waiting {
     uint32_t mark;        /* what fipc_sleepers_mark() said before the last look */
     uint32_t mark_is_set; /* it did, and nobody slept since */
     uint32_t has_looked;  /* 1: the caller was sent to look for signals, and comes to sleep */
-    uint32_t is_fresh;    /* 1, by the caller: just now nothing was there, nor a signal */
+    uint32_t is_fresh;    /* 1, by the caller: see fipc_queue_get() */
 };
 
 /* A pause takes 10 to 40 ns. */
@@ -113,11 +113,13 @@ bool fipc_crowd_meets(struct fipc_crowd *crowd);
 /* How long the lock is left to others by who gives way now; 0: not at all. */
 uint32_t fipc_crowd_pause(const struct fipc_crowd *crowd, uint64_t now_ticks);
 /* Lets others have the CPU; where nobody wants it, leaves them the lock for a while: some hundred
- * microseconds at most, and not if that might be past deadline_ns. */
+ * microseconds at most, and not if that might be past deadline_ns. True if time went by. */
 void fipc_crowd_give_way_slow(struct fipc_crowd *crowd, int64_t deadline_ns);
-FIPC_ALWAYS_INLINE void fipc_crowd_give_way(struct fipc_crowd *crowd, int64_t deadline_ns) {
-    if (fipc_unlikely(fipc_load_relaxed(&crowd->gives_way)))
-        fipc_crowd_give_way_slow(crowd, deadline_ns);
+FIPC_ALWAYS_INLINE bool fipc_crowd_give_way(struct fipc_crowd *crowd, int64_t deadline_ns) {
+    if (fipc_likely(!fipc_load_relaxed(&crowd->gives_way)))
+        return false;
+    fipc_crowd_give_way_slow(crowd, deadline_ns);
+    return true;
 }
 
 /* So many messages that were there already are a run. */
@@ -125,8 +127,8 @@ FIPC_ALWAYS_INLINE void fipc_crowd_give_way(struct fipc_crowd *crowd, int64_t de
 
 /* Messages come faster than they are taken out, and each look for the next takes the
  * producers' line from them: so after a run of *run messages, which it ends, leaves them
- * alone for as long as some take to be put. Without a lock of the caller's. */
-void fipc_spin_lull(uint32_t *run);
+ * alone for as long as some take to be put. Without a lock of the caller's. True if time went by. */
+bool fipc_spin_lull(uint32_t *run);
 /* Leaves them alone that long. */
 void fipc_spin_rest(void);
 

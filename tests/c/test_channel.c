@@ -236,18 +236,26 @@ static void what_is_to_be_mapped_may_go_and_come_meanwhile(void) {
 /* Others may have given it back meanwhile, with its group; a damaged segment says it for ever. */
 static void what_cannot_be_mapped_is_looked_at_some_more_times(void) {
     struct pair pair = new_pair();
+    struct inbox inbox;
     uint32_t ring;
 
     CHECK_EQ(put_once(pair.channel, "", 1, NULL, NULL), 0);
     ring = FIPC_RING_REF_BLOCK(fipc_side_current(&pair.shm->put).ring);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         pair.channel->map_block = FIPC_GROUP_BLOCKS * 7;
         for (int look = 0; look < 3; look++)
             CHECK_EQ(fipc_channel_map(pair.channel), 0);
         CHECK_EQ(fipc_channel_map(pair.channel), -EBADMSG);
         CHECK_EQ(fipc_channel_map(pair.channel), -EBADMSG);
+        /* Until something is put or got. */
         pair.channel->map_block = ring;
         CHECK_EQ(fipc_channel_map(pair.channel), 0);
+        pair.channel->map_block = FIPC_GROUP_BLOCKS * 7;
+        CHECK_EQ(fipc_channel_map(pair.channel), -EBADMSG);
+        if (i == 0)
+            CHECK_EQ(get_once(pair.channel, &inbox), 0);
+        else
+            CHECK_EQ(put_once(pair.channel, "", 1, NULL, NULL), 0);
     }
     fipc_queue_close(pair.queue);
 }

@@ -290,7 +290,7 @@ static void with_chores_whoever_waits_returns_to_look_after_them(void) {
 
 /* As fipc_queue_get() may be called where fipc_queue_try_get() found nothing. */
 static void who_has_just_looked_for_signals_is_not_sent_to_look_again(void) {
-    struct fipc_queue *queue = new_queue(0, 0);
+    struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
     struct fipc_waiting fresh = {.is_fresh = 1}, spinning = fresh, late = fresh, looking = {0};
     struct inbox inbox = {.got = {.buffer = inbox.bytes, .buffer_bytes = sizeof(inbox.bytes)}};
 
@@ -299,7 +299,22 @@ static void who_has_just_looked_for_signals_is_not_sent_to_look_again(void) {
     /* It slept: a time limit does not end a wait that has not begun. */
     CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(30), &fresh), -ETIMEDOUT);
     CHECK_EQ(fresh.rounds, 1);
-    /* Time goes by while it spins. Without a second CPU nobody does. */
+    /* It was not looked for again: that would have waited for the lock, and not slept. */
+    CHECK_EQ(fipc_lock_try(&again->segment, &again->channel.shm->get.lock), 0);
+    fresh = (struct fipc_waiting){.is_fresh = 1};
+    CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(30), &fresh), -ETIMEDOUT);
+    CHECK_EQ(fresh.rounds, 1);
+    fipc_lock_release(&again->channel.shm->get.lock);
+    /* Time goes by behind a run, and signals may have come. */
+    fipc_store_relaxed(&queue->get_run, FIPC_RUN_LEAST);
+    fresh = (struct fipc_waiting){.is_fresh = 1};
+    CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(PATIENCE_MS), &fresh), -EINTR);
+    CHECK_EQ(fresh.rounds, 0);
+    fipc_store_relaxed(&queue->get_crowd.gives_way, 1);
+    fresh = (struct fipc_waiting){.is_fresh = 1};
+    CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(PATIENCE_MS), &fresh), -EINTR);
+    CHECK_EQ(fresh.rounds, 0);
+    /* And while it spins. Without a second CPU nobody does. */
     fipc_store_relaxed(&queue->get_spin.budget_ns, 2000);
     if (fipc_spin_budget(&queue->get_spin) != 0) {
         CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(PATIENCE_MS), &spinning), -EINTR);
@@ -311,15 +326,16 @@ static void who_has_just_looked_for_signals_is_not_sent_to_look_again(void) {
     CHECK(is_filled(inbox.bytes, 8, (struct stamp){1, 1}));
     CHECK_EQ(late.rounds, 0);
     check_census(queue, 0);
+    fipc_queue_close(again);
     fipc_queue_close(queue);
 }
 
 static void counts_that_threads_have_mixed_up_divide_nothing_by_zero(void) {
     struct fipc_crowd crowd = {.done = 6, .left_done = 7};
 
-    crowd.left_ticks = fipc_ticks();
-    (void)fipc_crowd_meets(&crowd);
-    CHECK(crowd.is_eager);
+    /* The first time in a long while. */
+    CHECK(!fipc_crowd_meets(&crowd));
+    CHECK(!crowd.gives_way);
 }
 
 /* Waits without spinning until one that tries it. */
@@ -359,13 +375,18 @@ static void a_try_that_pays_by_luck_does_not_bring_spinning_back(void) {
     CHECK(waits_until_a_try(&spin) < 32);
 }
 
+struct sleeping {
+    struct fipc_queue *sleeper, *putter;
+};
+
 static void *put_once_somebody_sleeps(void *argument) {
-    struct fipc_queue *queue = argument;
+    struct sleeping *sleeping = argument;
+    const uint32_t *getters = fipc_channel_getters(&sleeping->sleeper->channel);
     int64_t until_ns = in_ms(PATIENCE_MS);
 
-    while (!fipc_sleepers_any(&queue->channel.shm->put.sleepers) && fipc_os_now_ns() < until_ns)
+    while (fipc_load_relaxed(getters) == 0 && fipc_os_now_ns() < until_ns)
         sched_yield();
-    put_stamped(queue, 8, (struct stamp){2, 1});
+    put_stamped(sleeping->putter, 8, (struct stamp){2, 1});
     return NULL;
 }
 
@@ -373,6 +394,7 @@ static void who_was_woken_takes_the_simple_way_and_begins_no_run(void) {
     struct fipc_queue *queue = new_queue(0, 0), *again = open_again(queue);
     struct fipc_waiting waiting = {.is_fresh = 1};
     struct inbox inbox = {.got = {.buffer = inbox.bytes, .buffer_bytes = sizeof(inbox.bytes)}};
+    struct sleeping sleeping = {queue, again};
     pthread_t thread;
     uint64_t done;
     int rc;
@@ -381,7 +403,7 @@ static void who_was_woken_takes_the_simple_way_and_begins_no_run(void) {
     put_stamped(again, 8, (struct stamp){2, 0});
     get_stamped(queue, 8, (struct stamp){2, 0});
     done = queue->get_crowd.done;
-    thread = check_thread(put_once_somebody_sleeps, again);
+    thread = check_thread(put_once_somebody_sleeps, &sleeping);
     do
         rc = fipc_queue_get(queue, &inbox.got, in_ms(PATIENCE_MS), &waiting);
     while (rc == -EINTR);
@@ -451,6 +473,46 @@ static void a_fork_in_the_middle_of_a_put_makes_two_messages_of_it(void) {
     get_stamped(interrupted.queue, sizeof(interrupted.bytes), (struct stamp){1, 1});
     check_census(interrupted.queue, 0);
     fipc_queue_close(interrupted.queue);
+}
+
+struct forked_get {
+    struct fipc_queue *queue;
+    struct fipc_waiting waiting;
+    uint64_t parent_owner;
+    uint32_t *parent_getters;
+};
+
+static void go_on_getting(void *argument) {
+    struct forked_get *get = argument;
+    struct inbox inbox = {.got = {.buffer = inbox.bytes, .buffer_bytes = sizeof(inbox.bytes)}};
+    int rc;
+
+    do
+        rc = fipc_queue_get(get->queue, &inbox.got, in_ms(PATIENCE_MS), &get->waiting);
+    while (rc == -EINTR);
+    CHECK_EQ(rc, 0);
+    CHECK(is_filled(inbox.bytes, 8, (struct stamp){1, 1}));
+    CHECK(get->queue->segment.owner != get->parent_owner);
+    CHECK(fipc_channel_getters(&get->queue->channel) != get->parent_getters);
+    CHECK_EQ(fipc_load_relaxed(get->parent_getters), 0);
+}
+
+/* As when a signal handler forks while get() waits: its child is somebody else. */
+static void a_fork_in_the_middle_of_a_get_takes_with_its_own_lock(void) {
+    const struct fipc_waiting in_between[] = {{.rounds = 1}, {.is_fresh = 1}, {0}};
+
+    for (size_t i = 0; i < sizeof(in_between) / sizeof(in_between[0]); i++) {
+        struct forked_get get = {.queue = new_queue(0, 0), .waiting = in_between[i]};
+
+        put_stamped(get.queue, 8, (struct stamp){1, 0});
+        get_stamped(get.queue, 8, (struct stamp){1, 0});
+        get.parent_owner = get.queue->segment.owner;
+        get.parent_getters = fipc_channel_getters(&get.queue->channel);
+        put_stamped(get.queue, 8, (struct stamp){1, 1});
+        check_in_child(go_on_getting, &get);
+        check_census(get.queue, 0);
+        fipc_queue_close(get.queue);
+    }
 }
 
 /* ---- several blocks ---- */
@@ -1192,6 +1254,7 @@ int main(void) {
     CHECK_RUN(who_was_woken_takes_the_simple_way_and_begins_no_run);
     CHECK_RUN(what_a_receiver_holds_outlives_further_traffic);
     CHECK_RUN(a_fork_in_the_middle_of_a_put_makes_two_messages_of_it);
+    CHECK_RUN(a_fork_in_the_middle_of_a_get_takes_with_its_own_lock);
     CHECK_RUN(a_fork_in_the_middle_of_a_copy_makes_two_messages_of_it);
     CHECK_RUN(a_message_in_several_blocks_arrives_whole_and_gives_all_of_them_back);
     CHECK_RUN(one_producer_and_one_consumer_lose_nothing);
