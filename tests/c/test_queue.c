@@ -300,6 +300,7 @@ static void who_has_just_looked_for_signals_is_not_sent_to_look_again(void) {
     CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(30), &fresh), -ETIMEDOUT);
     CHECK_EQ(fresh.rounds, 1);
     /* It was not looked for again: that would have waited for the lock, and not slept. */
+    CHECK_EQ(fipc_channel_enter(&again->channel), 0);
     CHECK_EQ(fipc_lock_try(&again->segment, &again->channel.shm->get.lock), 0);
     fresh = (struct fipc_waiting){.is_fresh = 1};
     CHECK_EQ(fipc_queue_get(queue, &inbox.got, in_ms(30), &fresh), -ETIMEDOUT);
