@@ -1,8 +1,8 @@
 /* channel_fast.h - one record through the ring where nothing is in the way: what
  * fipc_channel_put(), fipc_channel_peek() and fipc_channel_advance() do, with all that
- * is rare left out, for the calls that hold the GIL and those that were woken. Whatever is rare (a pad, a link,
- * a turn, an armed doorbell, damage) changes nothing here and is said to be not for
- * now; the functions of channel.h then find out what it is. */
+ * is rare left out, for the calls that hold the GIL and those that were woken. Whatever
+ * is rare (a pad, a link, a turn, an armed doorbell, damage) changes nothing here and is
+ * said to be not for now; the functions of channel.h then find out what it is. */
 #ifndef FIPC_CHANNEL_FAST_H
 #define FIPC_CHANNEL_FAST_H
 

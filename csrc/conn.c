@@ -272,19 +272,6 @@ int fipc_conn_enter_slow(struct fipc_conn *conn) {
 
 /* ---- waiting ---- */
 
-bool fipc_conn_spin(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,
-                    int64_t deadline_ns) {
-    struct fipc_spin mine = {fipc_load_relaxed(&spin->budget_ns), fipc_load_relaxed(&spin->misses),
-                             fipc_load_relaxed(&spin->probe_every), fipc_load_relaxed(&spin->paid)};
-    bool moved = fipc_spin_while(&mine, word, seen, deadline_ns);
-
-    fipc_store_relaxed(&spin->budget_ns, mine.budget_ns);
-    fipc_store_relaxed(&spin->misses, mine.misses);
-    fipc_store_relaxed(&spin->probe_every, mine.probe_every);
-    fipc_store_relaxed(&spin->paid, mine.paid);
-    return moved;
-}
-
 int64_t fipc_slice_until(struct fipc_waiting *waiting, int64_t first_ns, int64_t last_ns,
                          int64_t deadline_ns) {
     int64_t slice_ns = last_ns, now_ns = fipc_os_now_ns();

@@ -26,10 +26,6 @@ FIPC_ALWAYS_INLINE uint64_t fipc_conn_thread(void) {
     return (uint64_t)(uintptr_t)&self;
 }
 
-/* The spins' numbers are hints that threads share. */
-bool fipc_conn_spin(struct fipc_spin *spin, const uint32_t *word, uint32_t seen,
-                    int64_t deadline_ns);
-
 /* Sleeps until *turn may be no more `seen`: 0, look again; 1, its owner is dead;
  * -EINTR, -ETIMEDOUT, -EBADMSG, -EBADF. */
 FIPC_MUST_USE int fipc_turn_wait(struct fipc_conn *conn, uint64_t *turn, uint64_t seen,

@@ -47,7 +47,7 @@ int fipc_conn_wait_for_record(struct fipc_conn *conn, uint32_t seen, struct fipc
 
     /* In the middle of a message a sleep is short, and whoever looks after it asks for the sender. */
     if (sleeps && (state->owner != 0 || !fipc_waiting_has_looked(&state->waiting))) {
-        if (fipc_conn_spin(&conn->recv_spin, &put->gen, seen, deadline_ns))
+        if (fipc_spin_while(&conn->recv_spin, &put->gen, seen, deadline_ns))
             return fipc_waiting_spared(&state->waiting);
         if (state->owner == 0)
             return -EINTR;

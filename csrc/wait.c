@@ -11,9 +11,9 @@
 #define SPIN_PROBE_FIRST 32
 #define SPIN_PROBE_MOST 1024
 /* A try may pay by luck: of messages that come every 100 us one in eight follows the last one
- * closely, because its sender overslept. So as long as so many have not paid in a row, the first that
- * does not ends them, and the next try is as far away as if none had paid. When a single one counted as proof,
- * up to 0.9 us of spinning fell to each of 3,000 such messages, now 0.1. */
+ * closely, because its sender overslept. So as long as so many have not paid in a row, the first
+ * that does not ends them, and the next try is as far away as if none had paid. When a single one
+ * counted as proof, up to 0.9 us of spinning fell to each of 3,000 such messages, now 0.1. */
 #define SPIN_PROOF 8
 #define PAUSES_PER_LOOK 16
 /* 80 pauses are 2 us here. 64 bytes through a Pipe, each process on a CPU of its own: 9 to 11
