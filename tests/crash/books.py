@@ -18,7 +18,9 @@ _SLOT_HIGH_OFFSET = 28672 + 48
 _SLOTS_OFFSET = 30976
 _SLOT = struct.Struct("=II2Q2QI20x")
 _SLOT_COUNT = 4096
-_NOTE = struct.Struct("=iii")
+# A write that crosses into the next page can be killed between the two, and leaves a part of a
+# note behind, so the pages hold whole notes only.
+_NOTE = struct.Struct("=iii4x")
 
 
 class Noted(NamedTuple):

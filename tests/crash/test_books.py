@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+
 import pytest
 
 from .books import Account, Ledger, Noted
@@ -78,5 +81,15 @@ def test_notes_are_summed_up() -> None:
         ledger.note(ended=1, got=3)
         ledger.note(begun=-1)
         assert ledger.read() == (1, 1, 3)
+    finally:
+        ledger.close()
+
+
+def test_who_is_killed_while_it_notes_leaves_a_note_or_none() -> None:
+    ledger = Ledger()
+    try:
+        ledger.note(begun=1)
+        # No note crosses into another page: in between a kill would leave a part of it.
+        assert mmap.PAGESIZE % os.fstat(ledger._fd).st_size == 0
     finally:
         ledger.close()
