@@ -12,6 +12,11 @@
  * time round. Of large payloads caches keep little. */
 #define TRIAL_BYTES (UINT64_C(4) << 20)
 #define TRIAL_LEAST_COPIES 8
+/* Of LARGE_BYTES half a trial is to be a round of all blocks, a Queue(4)'s and those of the two sides:
+ * behind copies past the caches the first round through them meets blocks that lie in memory. With
+ * trials half as long, of which that was most, bytes of 4 MiB went past the caches for good where the
+ * two CPUs are near, 4.2 thousand/s in the place of 6.0. */
+#define TRIAL_LEAST_COPIES_LARGE 16
 /* Is it so many times as slow, the trial ends early. Where caches keep little its beginning is
  * like the rest, and with the number of small ones bytes of 4 MiB, for which they were 3.6 times as
  * slow here, would pay 21 copies for each trial. With this one and PAST_PAYS_LARGE arrays of 8 MiB,
@@ -19,15 +24,22 @@
 #define HOPELESS 6
 #define HOPELESS_LARGE 3
 #define HOPELESS_COPIES 4
+/* Past the caches the first large ones are like the rest, and leave the blocks in memory for those
+ * behind the trial. */
+#define HOPELESS_LARGE_PAST 1
 /* So many times as many copies lie between two trials, twice as many after each that changed
  * nothing. */
 #define REST_FIRST_TRIALS 16
 #define REST_MOST_TRIALS 512
+/* Before the first trial of large ones, which takes what a process begins with for slow copies. */
+#define REST_LARGE_TRIALS 3
 /* Past the caches the writer must be so many times as fast, because the reader then is slower: it
  * took 15 GB/s from memory and up to 40 from a cache that it shares with the writer. Of large
  * payloads it finds little there. */
-#define PAST_PAYS 2
-#define PAST_PAYS_LARGE 1
+#define PAST_PAYS 32 /* sixteenths */
+#define PAST_PAYS_LARGE 24
+/* Of the ways through the caches whichever is faster is taken, if not by chance. */
+#define LIBRARY_PAYS 17
 /* A few of these on their way fill a cache that the two share. */
 #define LARGE_BYTES (UINT64_C(4) << 20)
 /* A way that has become so many times slower since it was chosen asks for a trial. */
@@ -43,7 +55,7 @@
 
 /* By the logarithm of the size. Process memory: a forked child goes on with what its parent has
  * learned. */
-static struct fipc_copy_pace paces[CLASS_COUNT];
+static struct fipc_copy_pace paces[FIPC_COPY_KINDS][CLASS_COUNT];
 
 #ifdef __x86_64__
 
@@ -109,8 +121,9 @@ void fipc_copy_lines(void *to, const void *from, uint64_t bytes) { memcpy(to, fr
 /* The same for all sizes of a class. */
 static uint32_t trial_copies(uint64_t bytes) {
     uint32_t copies = (uint32_t)(TRIAL_BYTES >> fipc_log2_ceil(bytes));
+    uint32_t least = bytes < LARGE_BYTES ? TRIAL_LEAST_COPIES : TRIAL_LEAST_COPIES_LARGE;
 
-    return copies > TRIAL_LEAST_COPIES ? copies : TRIAL_LEAST_COPIES;
+    return copies > least ? copies : least;
 }
 
 static void rest(struct fipc_copy_pace *pace, uint32_t trials, uint64_t bytes) {
@@ -120,9 +133,11 @@ static void rest(struct fipc_copy_pace *pace, uint32_t trials, uint64_t bytes) {
 
 /* Ends a trial: which way is it to be? */
 static void decide(struct fipc_copy_pace *pace, uint64_t bytes) {
-    uint64_t cached = fipc_load_relaxed(&pace->ticks[0]), past = fipc_load_relaxed(&pace->ticks[1]);
-    uint64_t pays = bytes < LARGE_BYTES ? PAST_PAYS : PAST_PAYS_LARGE;
-    uint32_t way = past * pays < cached, trials = 2 * fipc_load_relaxed(&pace->rest);
+    uint64_t first = fipc_load_relaxed(&pace->ticks[0]), other = fipc_load_relaxed(&pace->ticks[1]);
+    uint64_t pays = fipc_load_relaxed(&pace->kind) != FIPC_COPY_PAST_OR_THROUGH ? LIBRARY_PAYS
+                    : bytes < LARGE_BYTES                                       ? PAST_PAYS
+                                                                                : PAST_PAYS_LARGE;
+    uint32_t way = other * pays < first * 16, trials = 2 * fipc_load_relaxed(&pace->rest);
 
     if (way != fipc_load_relaxed(&pace->chosen))
         trials = REST_FIRST_TRIALS;
@@ -141,7 +156,7 @@ static void begin_trial(struct fipc_copy_pace *pace, uint64_t bytes) {
 bool fipc_copy_choose(struct fipc_copy_pace *pace, uint64_t bytes) {
     if (fipc_load_relaxed(&pace->left) == 0) {
         if (fipc_load_relaxed(&pace->rest) == 0)
-            rest(pace, 1, bytes); /* the first time */
+            rest(pace, bytes < LARGE_BYTES ? 1 : REST_LARGE_TRIALS, bytes); /* the first time */
         else if (fipc_load_relaxed(&pace->tries))
             decide(pace, bytes);
         else
@@ -150,55 +165,80 @@ bool fipc_copy_choose(struct fipc_copy_pace *pace, uint64_t bytes) {
     return (fipc_load_relaxed(&pace->chosen) ^ fipc_load_relaxed(&pace->tries)) != 0;
 }
 
-/* The average of `mean`, or 0, and one more. */
-static uint64_t averaged(uint64_t mean, uint64_t ticks) {
+/* The average of `mean`, or 0, and one more, which is the count-th. */
+static uint64_t averaged(uint64_t mean, uint64_t ticks, uint64_t count) {
     if (mean == 0)
         return ticks;
+    count = count < MOVES ? count : MOVES;
     ticks = ticks < OUTLIER * mean ? ticks : OUTLIER * mean;
-    return (mean * (MOVES - 1) + ticks) / MOVES + 1;
+    return (mean * (count - 1) + ticks) / count + 1;
 }
 
-void fipc_copy_note(struct fipc_copy_pace *pace, bool past, uint64_t bytes, uint64_t ticks) {
-    uint64_t mean = fipc_load_relaxed(&pace->ticks[past]);
+void fipc_copy_note(struct fipc_copy_pace *pace, bool way, uint64_t bytes, uint64_t ticks) {
+    uint64_t mean = fipc_load_relaxed(&pace->ticks[way]);
     uint32_t left = fipc_load_relaxed(&pace->left), trial = trial_copies(bytes);
-    uint64_t hopeless = bytes < LARGE_BYTES ? HOPELESS : HOPELESS_LARGE;
+    uint64_t hopeless = bytes < LARGE_BYTES ? HOPELESS
+                        : way && fipc_load_relaxed(&pace->kind) == FIPC_COPY_PAST_OR_THROUGH
+                            ? HOPELESS_LARGE_PAST
+                            : HOPELESS_LARGE;
 
     left = left > 0 ? left - 1 : 0;
     ticks = ticks < UINT64_MAX >> 20 ? (ticks << 20) / bytes : UINT32_MAX;
     ticks = ticks < UINT32_MAX / OUTLIER ? ticks + 1 : UINT32_MAX / OUTLIER;
     if (fipc_load_relaxed(&pace->tries)) {
-        mean = left >= trial / 2 ? ticks : averaged(mean, ticks);
+        /* The first half has no part in it. */
+        mean = left + 1 >= trial / 2 ? ticks : averaged(mean, ticks, trial / 2 - left);
         if (left + HOPELESS_COPIES <= trial &&
-            mean > hopeless * fipc_load_relaxed(&pace->ticks[!past]))
+            mean > hopeless * fipc_load_relaxed(&pace->ticks[!way]))
             left = 0;
     } else if (left + trial / 2 < fipc_load_relaxed(&pace->rest) * trial) {
         /* Behind a trial as much does not count. */
-        mean = averaged(mean, ticks);
+        mean = averaged(mean, ticks, MOVES);
         if (left > REST_FIRST_TRIALS * trial &&
             mean > WORSE * (uint64_t)fipc_load_relaxed(&pace->chosen_ticks))
             left = 0;
     }
-    fipc_store_relaxed(&pace->ticks[past], (uint32_t)mean);
+    fipc_store_relaxed(&pace->ticks[way], (uint32_t)mean);
     fipc_store_relaxed(&pace->left, left);
 }
 
-void fipc_copy_keep(bool past) {
-    for (uint32_t i = 0; i < CLASS_COUNT; i++) {
-        fipc_store_relaxed(&paces[i].chosen, past);
-        fipc_store_relaxed(&paces[i].chosen_ticks, UINT32_MAX); /* it never gets worse */
-        fipc_store_relaxed(&paces[i].tries, 0);
-        rest(&paces[i], REST_MOST_TRIALS, UINT64_C(1) << (LEAST_CLASS + i));
-    }
+void fipc_copy_keep(bool other) {
+    for (uint32_t kind = 0; kind < FIPC_COPY_KINDS; kind++)
+        for (uint32_t i = 0; i < CLASS_COUNT; i++) {
+            struct fipc_copy_pace *pace = &paces[kind][i];
+
+            fipc_store_relaxed(&pace->kind, kind);
+            fipc_store_relaxed(&pace->chosen, other);
+            fipc_store_relaxed(&pace->chosen_ticks, UINT32_MAX); /* it never gets worse */
+            fipc_store_relaxed(&pace->tries, 0);
+            rest(pace, REST_MOST_TRIALS, UINT64_C(1) << (LEAST_CLASS + i));
+        }
 }
 
-struct fipc_copy_pace *fipc_copy_pace_of(uint64_t bytes) {
+struct fipc_copy_pace *fipc_copy_pace_of(enum fipc_copy_kind kind, uint64_t bytes) {
+    struct fipc_copy_pace *pace;
+
     if (bytes < FIPC_COPY_LEARN_BYTES || bytes >= FIPC_COPY_PAST_BYTES)
         return NULL;
-    return &paces[fipc_log2_ceil(bytes) - LEAST_CLASS];
+    pace = &paces[kind][fipc_log2_ceil(bytes) - LEAST_CLASS];
+    fipc_store_relaxed(&pace->kind, kind);
+    return pace;
+}
+
+/* Through the caches, the way that is faster here. */
+static void copy_through(struct fipc_copy_pace *pace, void *to, const void *from, uint64_t bytes) {
+    bool by_library = fipc_copy_choose(pace, bytes);
+    uint64_t begin = fipc_ticks();
+
+    if (by_library)
+        memcpy(to, from, bytes);
+    else
+        fipc_copy_lines(to, from, bytes);
+    fipc_copy_note(pace, by_library, bytes, fipc_ticks() - begin);
 }
 
 void fipc_copy(void *to, const void *from, uint64_t bytes) {
-    struct fipc_copy_pace *pace = fipc_copy_pace_of(bytes);
+    struct fipc_copy_pace *pace = fipc_copy_pace_of(FIPC_COPY_PAST_OR_THROUGH, bytes);
     uint64_t begin;
     bool past;
 
@@ -215,12 +255,12 @@ void fipc_copy(void *to, const void *from, uint64_t bytes) {
     if (past)
         fipc_copy_past(to, from, bytes);
     else
-        fipc_copy_lines(to, from, bytes);
+        copy_through(fipc_copy_pace_of(FIPC_COPY_LIBRARY_OR_LINES, bytes), to, from, bytes);
     fipc_copy_note(pace, past, bytes, fipc_ticks() - begin);
 }
 
 bool fipc_copy_is_past(uint64_t bytes) {
-    const struct fipc_copy_pace *pace = fipc_copy_pace_of(bytes);
+    const struct fipc_copy_pace *pace = fipc_copy_pace_of(FIPC_COPY_PAST_OR_THROUGH, bytes);
 
     return pace != NULL && fipc_load_relaxed(&pace->chosen) != 0;
 }

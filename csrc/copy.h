@@ -1,5 +1,5 @@
-/* copy.h - copies payloads. Owns the choice between copies through the caches and past them, and
- * what it has learned for that; knows nothing of what it copies. */
+/* copy.h - copies payloads. Owns the choice between copies through the caches and past them, and by
+ * which instructions, and what it has learned for that; knows nothing of what it copies. */
 #ifndef FIPC_COPY_H
 #define FIPC_COPY_H
 
@@ -19,10 +19,12 @@
  * memory: 9.2 GB/s through the caches, 17.9 past them). glibc's memcpy() changes over at a size
  * that it takes from the cache of a whole socket, here 240 MiB.
  *
- * Through the caches is by plain loads and stores, for the C library's memcpy() is not the same
- * every time. 1 MiB messages through a pipe: 30 GB/s, 11 where the receiver copied with memcpy(),
- * which takes a string instruction for that size, and 16 where it did so for the first 4 KiB of a
- * message only. */
+ * Through the caches is by plain loads and stores, line by line, or by the C library's memcpy(), which
+ * takes a string instruction for what fits in a core's cache, and wider registers. Into shared memory
+ * both are tried, too: 1 MiB messages through a pipe on a host that had the two CPUs far apart came at
+ * 23 GB/s by lines and at 31 to 33 by memcpy(), and with near ones at 44 and 45. Out of it, it is by
+ * lines: memcpy() there made 11 in the place of 30 on one machine (16 where only the first 4 KiB of a
+ * message were copied so), and on another now a tenth more, now a tenth less, for seconds each. */
 #define FIPC_COPY_LEARN_BYTES UINT64_C(4097) /* what does not go inline */
 #define FIPC_COPY_PAST_BYTES (UINT64_C(12) << 20)
 
@@ -41,8 +43,12 @@ void fipc_copy_out(void *to, const void *from, uint64_t bytes, uint64_t whole_by
 void fipc_copy_past(void *to, const void *from, uint64_t bytes);
 void fipc_copy_lines(void *to, const void *from, uint64_t bytes);
 
-/* What copies of about one size have taken lately, in ticks a MiB: [0] through the caches, [1]
- * past them; 0, not tried yet. Threads share it without a lock: whatever they read is good
+/* What there is to choose for copies into shared memory: through the caches or past them; and, of those
+ * through them, by lines or by memcpy(). */
+enum fipc_copy_kind { FIPC_COPY_PAST_OR_THROUGH, FIPC_COPY_LIBRARY_OR_LINES, FIPC_COPY_KINDS };
+
+/* What copies of about one size have taken lately, in ticks a MiB: [0] through the caches, by lines,
+ * [1] the other way; 0, not tried yet. Threads share it without a lock: whatever they read is good
  * enough. */
 struct fipc_copy_pace {
     uint32_t ticks[2];     /* a moving average */
@@ -51,18 +57,20 @@ struct fipc_copy_pace {
     uint32_t tries;        /* 1: a trial is on */
     uint32_t left;         /* copies before it ends, or the next one begins */
     uint32_t rest;         /* how long it is to the next one, in trials; 0: nothing is known */
+    uint32_t kind;         /* enum fipc_copy_kind */
 };
 
 /* What this process knows of payloads of that size, or NULL: of those it learns nothing. */
-struct fipc_copy_pace *fipc_copy_pace_of(uint64_t bytes);
+struct fipc_copy_pace *fipc_copy_pace_of(enum fipc_copy_kind kind, uint64_t bytes);
 
-/* Which way the next copy takes: true, past the caches. */
+/* Which way the next copy takes: true, the other one. */
 bool fipc_copy_choose(struct fipc_copy_pace *pace, uint64_t bytes);
 
 /* Notes what a copy has taken. */
-void fipc_copy_note(struct fipc_copy_pace *pace, bool past, uint64_t bytes, uint64_t ticks);
+void fipc_copy_note(struct fipc_copy_pace *pace, bool way, uint64_t bytes, uint64_t ticks);
 
-/* For tests: each size goes that way from now on, and no trial is near. */
-void fipc_copy_keep(bool past);
+/* For tests: each size goes that way from now on, both into shared memory and out of it, and no trial
+ * is near. */
+void fipc_copy_keep(bool other);
 
 #endif

@@ -115,7 +115,7 @@ static void free_blocks_are_taken_in_turn_those_with_memory_first(void) {
 
 static void more_blocks_go_round_where_copies_are_slow_and_no_put_fails_for_that(void) {
     struct fipc_segment *segment = new_entered_segment();
-    struct fipc_copy_pace *pace = fipc_copy_pace_of(16384);
+    struct fipc_copy_pace *pace = fipc_copy_pace_of(FIPC_COPY_PAST_OR_THROUGH, 16384);
     struct rlimit before, none_more;
     uint64_t blocks;
 

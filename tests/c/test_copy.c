@@ -98,15 +98,17 @@ static void the_faster_way_is_taken_and_the_other_one_tried(void) {
 }
 
 static void a_way_that_is_kept_is_taken_and_not_tried_against_the_other(void) {
-    for (unsigned past = 0; past < 2; past++) {
-        fipc_copy_keep(past != 0);
+    for (unsigned other = 0; other < 2; other++) {
+        fipc_copy_keep(other != 0);
         for (uint64_t bytes = FIPC_COPY_LEARN_BYTES; bytes < FIPC_COPY_PAST_BYTES; bytes *= 2) {
-            struct fipc_copy_pace *pace = fipc_copy_pace_of(bytes);
+            CHECK(fipc_copy_is_past(bytes) == (other != 0));
+            for (unsigned kind = 0; kind < FIPC_COPY_KINDS; kind++) {
+                struct fipc_copy_pace *pace = fipc_copy_pace_of(kind, bytes);
 
-            CHECK(fipc_copy_is_past(bytes) == (past != 0));
-            for (unsigned i = 0; i < 1000; i++) {
-                CHECK(fipc_copy_choose(pace, bytes) == (past != 0));
-                fipc_copy_note(pace, past != 0, bytes, 1000);
+                for (unsigned i = 0; i < 1000; i++) {
+                    CHECK(fipc_copy_choose(pace, bytes) == (other != 0));
+                    fipc_copy_note(pace, other != 0, bytes, 1000);
+                }
             }
         }
     }
@@ -121,7 +123,7 @@ static void a_hopeless_trial_is_short(void) {
     CHECK(cached > 0 && cached < COPIES / 500);
 }
 
-/* Of large payloads: the way that is faster, be it by little, and no long trial of the other. */
+/* Of large payloads: the way that is faster by half, and no long trial of the other. */
 static void large_payloads_take_the_faster_way(void) {
     struct fipc_copy_pace pace = {0};
     const uint64_t bytes = UINT64_C(4) << 20;
@@ -131,7 +133,7 @@ static void large_payloads_take_the_faster_way(void) {
         bool way = fipc_copy_choose(&pace, bytes);
 
         past += way;
-        fipc_copy_note(&pace, way, bytes, way ? 1000000 : 1500000);
+        fipc_copy_note(&pace, way, bytes, way ? 1000000 : 1600000);
     }
     CHECK(past > COPIES * 9 / 10 && past < COPIES);
     for (unsigned i = 0; i < COPIES; i++) {
@@ -143,6 +145,40 @@ static void large_payloads_take_the_faster_way(void) {
         fipc_copy_note(&pace, way, bytes, way ? 1000000 : 3600000);
     }
     CHECK(cached > 0 && long_cached == 0);
+}
+
+/* Past the caches, the first few tell. */
+static void a_trial_of_large_payloads_past_the_caches_is_short_if_it_does_not_pay(void) {
+    struct fipc_copy_pace pace = {0};
+    const uint64_t bytes = UINT64_C(4) << 20;
+    unsigned past = 0, in_row = 0, longest = 0;
+
+    for (unsigned i = 0; i < COPIES; i++) {
+        bool way = fipc_copy_choose(&pace, bytes);
+
+        past += way;
+        in_row = way ? in_row + 1 : 0;
+        longest = in_row > longest ? in_row : longest;
+        fipc_copy_note(&pace, way, bytes, way ? 1100000 : 1000000);
+    }
+    CHECK(past > 0 && longest <= 5);
+}
+
+/* By lines or by memcpy(): what is faster by a tenth is taken. */
+static void the_faster_way_through_the_caches_is_taken(void) {
+    for (unsigned library = 900; library <= 1100; library += 200) {
+        struct fipc_copy_pace pace = {.kind = FIPC_COPY_LIBRARY_OR_LINES};
+        unsigned taken = 0;
+
+        for (unsigned i = 0; i < COPIES; i++) {
+            bool way = fipc_copy_choose(&pace, 1 << 18);
+
+            taken += way;
+            fipc_copy_note(&pace, way, 1 << 18, (uint64_t)100 * (way ? library : 1000));
+        }
+        CHECK(taken > 0);
+        CHECK((library < 1000) == (taken > COPIES / 2));
+    }
 }
 
 static void one_slow_copy_changes_no_choice(void) {
@@ -201,6 +237,8 @@ int main(void) {
     CHECK_RUN(a_way_that_is_kept_is_taken_and_not_tried_against_the_other);
     CHECK_RUN(a_hopeless_trial_is_short);
     CHECK_RUN(large_payloads_take_the_faster_way);
+    CHECK_RUN(a_trial_of_large_payloads_past_the_caches_is_short_if_it_does_not_pay);
+    CHECK_RUN(the_faster_way_through_the_caches_is_taken);
     CHECK_RUN(one_slow_copy_changes_no_choice);
     CHECK_RUN(the_first_copies_behind_a_change_do_not_count);
     return CHECK_END();
