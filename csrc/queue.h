@@ -15,7 +15,10 @@ struct fipc_queue {
     struct fipc_crowd put_crowd;
     struct fipc_crowd get_crowd;
     uint32_t get_run; /* hint: messages got since we last had to wait for one */
-    int doorbell_fd;  /* reads and writes the doorbell */
+    uint32_t
+        ahead_misses; /* hints: waits for readers of large messages that were in vain, in a row, */
+    uint32_t ahead_skips; /* and how many large messages go on without one */
+    int doorbell_fd;      /* reads and writes the doorbell */
     uint64_t doorbell_inode;
     uint32_t refs;    /* in this process: its owner, and each view's hold */
     uint32_t closing; /* set by fipc_queue_cancel(): blocked calls return -ECANCELED */

@@ -6,6 +6,18 @@
 
 #include "channel_fast.h"
 
+/* So many bytes of large messages, of AHEAD_LEAST_BYTES each or more, are queued, read and written at
+ * once where those who read keep up. Arrays of 8 MiB through a Queue(4) on CPUs that share 32 MiB of
+ * cache: 13.7 GB/s, with this 20 to 22; a program in C makes 31 with two such blocks, and 22 with four. */
+#define AHEAD_BYTES (UINT64_C(16) << 20)
+#define AHEAD_LEAST_BYTES (UINT64_C(1) << 20)
+/* A wait lasts as long as a slow copy, 1 ms for 8 MiB; after so many in vain one in 256 puts waits. */
+#define AHEAD_BYTES_PER_NS 8
+#define AHEAD_MISSES_MOST 8
+/* A look takes both sides' lines; somebody who reads may want this CPU. */
+#define AHEAD_PAUSES_PER_LOOK 40
+#define AHEAD_LOOKS_PER_YIELD 16
+
 /* With what is not simple in the way. */
 static int try_put_slow(struct fipc_channel *channel, const void *data, uint32_t size_bytes,
                         uint16_t tag) {
@@ -170,10 +182,57 @@ static uint64_t total_bytes(const uint64_t *size_bytes, uint32_t count) {
     return total;
 }
 
+/* So many large messages are queued. */
+static uint64_t messages_ahead(const struct fipc_queue *queue) {
+    uint64_t got = fipc_side_read(&queue->channel.shm->get).count;
+
+    return fipc_side_read(&queue->channel.shm->put).count - got;
+}
+
+/* Large messages that wait for their readers leave the cache that both sides share before they are
+ * read. So whoever puts one behind others lets the readers catch up first, for as long as a copy takes
+ * at most, and hardly ever where that has been in vain. */
+static void let_readers_catch_up(struct fipc_queue *queue, uint64_t bytes, int64_t deadline_ns) {
+    uint32_t misses, skips = fipc_load_relaxed(&queue->ahead_skips);
+    uint64_t most;
+    int64_t until_ns;
+
+    if (fipc_likely(bytes < AHEAD_LEAST_BYTES) || bytes > AHEAD_BYTES / 2 ||
+        deadline_ns != FIPC_FOREVER)
+        return;
+    most = AHEAD_BYTES / bytes - 2; /* one is being read, and one written */
+    if (messages_ahead(queue) <= most)
+        return;
+    if (skips != 0) {
+        fipc_store_relaxed(&queue->ahead_skips, skips - 1);
+        return;
+    }
+    if (fipc_os_cpu_count() < 2)
+        return;
+    until_ns = fipc_os_now_ns() + (int64_t)(bytes / AHEAD_BYTES_PER_NS);
+    do {
+        for (int looks = 0; looks < AHEAD_LOOKS_PER_YIELD; looks++) {
+            for (int i = 0; i < AHEAD_PAUSES_PER_LOOK; i++)
+                fipc_pause();
+            if (messages_ahead(queue) <= most) {
+                fipc_store_relaxed(&queue->ahead_misses, 0);
+                return;
+            }
+        }
+        fipc_os_yield();
+    } while (fipc_os_now_ns() < until_ns);
+    misses = fipc_load_relaxed(&queue->ahead_misses);
+    misses += misses < AHEAD_MISSES_MOST;
+    fipc_store_relaxed(&queue->ahead_misses, misses);
+    fipc_store_relaxed(&queue->ahead_skips, UINT32_C(1) << misses);
+}
+
 int fipc_queue_prepare(struct fipc_queue *queue, const uint64_t *size_bytes, uint32_t count,
                        int64_t deadline_ns, struct fipc_queue_putting *putting) {
     int rc = fipc_queue_put_begin(queue, total_bytes(size_bytes, count), deadline_ns, putting);
 
+    if (rc == 0 && putting->block_count == 0)
+        let_readers_catch_up(queue, total_bytes(size_bytes, count), deadline_ns);
     if (rc == -EOWNERDEAD)
         rc = 0; /* blocks of our own, then */
     for (; rc == 0 && putting->block_count < count; putting->block_count += rc == 0)

@@ -254,6 +254,97 @@ static void a_byte_limit_counts_what_is_queued_inline_or_in_blocks(void) {
     fipc_queue_close(queue);
 }
 
+static void put_for_ever(struct fipc_queue *queue, const uint8_t *bytes, uint64_t size_bytes) {
+    CHECK_EQ(put_bytes(queue, bytes, size_bytes, FIPC_FOREVER), 0);
+}
+
+static void behind_large_messages_a_put_waits_a_moment_and_less_often_in_vain(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    uint8_t *bytes = calloc(1, 8 * MIB);
+    uint64_t items, queued;
+
+    CHECK(bytes != NULL);
+    /* Nothing is ahead. */
+    put_for_ever(queue, bytes, 8 * MIB);
+    CHECK_EQ(queue->ahead_misses, 0);
+    for (uint32_t misses = 1; misses < 3; misses++) {
+        put_for_ever(queue, bytes, 8 * MIB);
+        if (fipc_os_cpu_count() < 2) {
+            CHECK_EQ(queue->ahead_misses, 0);
+            break;
+        }
+        CHECK_EQ(queue->ahead_misses, misses);
+        CHECK_EQ(queue->ahead_skips, UINT32_C(1) << misses);
+        while (queue->ahead_skips != 0)
+            put_for_ever(queue, bytes, 8 * MIB);
+        CHECK_EQ(queue->ahead_misses, misses);
+    }
+    /* Neither who has no time, nor what is smaller, or too large for any cache. */
+    queue->ahead_misses = 0;
+    CHECK_EQ(put_bytes(queue, bytes, 8 * MIB, in_ms(PATIENCE_MS)), 0);
+    CHECK_EQ(put_bytes(queue, bytes, 8 * MIB, 0), 0);
+    put_for_ever(queue, bytes, 2 * FIPC_INLINE_MAX);
+    free(bytes);
+    bytes = calloc(1, 20 * MIB);
+    CHECK(bytes != NULL);
+    put_for_ever(queue, bytes, 20 * MIB);
+    CHECK_EQ(queue->ahead_misses, 0);
+    fipc_channel_depth(&queue->channel, &items, &queued);
+    CHECK(items >= 6);
+    free(bytes);
+    fipc_queue_close(queue);
+}
+
+struct late_reader {
+    struct fipc_queue *queue;
+    uint32_t asked; /* to take so many messages; UINT32_MAX: no more */
+};
+
+/* Takes a message a moment after it was asked to. */
+static void *take_late(void *argument) {
+    struct late_reader *reader = argument;
+    struct inbox inbox;
+    uint32_t taken = 0, asked;
+
+    while ((asked = fipc_load_acquire(TEST, &reader->asked)) != UINT32_MAX) {
+        if (asked == taken) {
+            sched_yield();
+            continue;
+        }
+        for (int i = 0; i < 1000; i++)
+            fipc_pause();
+        CHECK_EQ(get_message(reader->queue, &inbox, in_ms(PATIENCE_MS)), 0);
+        fipc_queue_release(reader->queue, &inbox.got);
+        taken++;
+    }
+    return NULL;
+}
+
+static void a_put_goes_on_as_soon_as_the_large_message_before_it_is_taken(void) {
+    struct late_reader reader = {.queue = new_queue(0, 0)};
+    struct fipc_queue *queue = reader.queue;
+    uint8_t *bytes = calloc(1, 8 * MIB);
+    bool was_let_in = fipc_os_cpu_count() < 2;
+    pthread_t thread;
+
+    CHECK(bytes != NULL);
+    put_for_ever(queue, bytes, 8 * MIB);
+    thread = check_thread(take_late, &reader);
+    /* Who is in the way of the reader for a millisecond makes it wait in vain. */
+    for (int i = 0; !was_let_in && i < 1000; i++) {
+        queue->ahead_misses = 5;
+        queue->ahead_skips = 0;
+        fipc_store_release(TEST, &reader.asked, reader.asked + 1);
+        put_for_ever(queue, bytes, 8 * MIB);
+        was_let_in = queue->ahead_misses == 0;
+    }
+    CHECK(was_let_in);
+    fipc_store_release(TEST, &reader.asked, UINT32_MAX);
+    check_thread_join(thread);
+    free(bytes);
+    fipc_queue_close(queue);
+}
+
 static void an_empty_queue_says_so_in_time(void) {
     struct fipc_queue *queue = new_queue(0, 0);
     struct inbox inbox;
@@ -1247,6 +1338,8 @@ int main(void) {
     CHECK_RUN(a_full_queue_refuses_until_something_was_got);
     CHECK_RUN(a_block_that_is_warm_is_put_at_once_and_else_nothing_is_lost);
     CHECK_RUN(a_byte_limit_counts_what_is_queued_inline_or_in_blocks);
+    CHECK_RUN(behind_large_messages_a_put_waits_a_moment_and_less_often_in_vain);
+    CHECK_RUN(a_put_goes_on_as_soon_as_the_large_message_before_it_is_taken);
     CHECK_RUN(an_empty_queue_says_so_in_time);
     CHECK_RUN(with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(who_has_just_looked_for_signals_is_not_sent_to_look_again);
