@@ -10,7 +10,7 @@
  * done with them: in 160 KiB 0.43 million/s, past the caches 0.44, in 2 MiB 0.98. */
 #define SPREAD_BYTES (UINT64_C(2) << 20)
 #define SPREAD_EVERY 8
-/* Of blocks so large a few fill the cache that both share: the same few are taken again and again. */
+/* Of blocks so large (1 MiB) a few fill the cache that both share: the same few are taken again. */
 #define REUSE_LOG2 20
 
 /* Which free blocks are looked at. */

@@ -13,14 +13,12 @@
 #define TRIAL_BYTES (UINT64_C(4) << 20)
 #define TRIAL_LEAST_COPIES 8
 /* Of LARGE_BYTES half a trial is to be a round of all blocks, a Queue(4)'s and those of the two sides:
- * behind copies past the caches the first round through them meets blocks that lie in memory. With
- * trials half as long, of which that was most, bytes of 4 MiB went past the caches for good where the
- * two CPUs are near, 4.2 thousand/s in the place of 6.0. */
+ * behind copies past the caches the first round through them meets blocks that lie in memory. Half as
+ * long, that was most of a trial. */
 #define TRIAL_LEAST_COPIES_LARGE 16
 /* Is it so many times as slow, the trial ends early. Where caches keep little its beginning is
  * like the rest, and with the number of small ones bytes of 4 MiB, for which they were 3.6 times as
- * slow here, would pay 21 copies for each trial. With this one and PAST_PAYS_LARGE arrays of 8 MiB,
- * of which 100 are kept, come at 17 GB/s; with those of small ones at 14.7. */
+ * slow here, would pay 21 copies for each trial. */
 #define HOPELESS 6
 #define HOPELESS_LARGE 3
 #define HOPELESS_COPIES 4
@@ -35,10 +33,11 @@
  * (16 KiB by lines took twice as long as by memcpy(), and so seemed worth a way past them), and that a
  * process begins with slow copies. */
 #define REST_PAST_TRIALS 3
-/* Past the caches the writer must be so many times as fast, because the reader then is slower: it
- * took 15 GB/s from memory and up to 40 from a cache that it shares with the writer. Of large
- * payloads it finds little there. */
-#define PAST_PAYS 32 /* sixteenths */
+/* Past the caches the writer must be so many times as fast, in sixteenths, because the reader then is
+ * slower: it took 15 GB/s from memory and up to 40 from a cache that it shares with the writer. Of
+ * large payloads it finds less there: bytes of 4 MiB took 217 to 222 us each past the caches and 165 to
+ * 200 through them where the two CPUs were near, and 170 and 350 to 450 where they were far apart. */
+#define PAST_PAYS 32
 #define PAST_PAYS_LARGE 24
 /* Of the ways through the caches whichever is faster is taken, if not by chance. */
 #define LIBRARY_PAYS 17
@@ -57,7 +56,9 @@
 
 /* By the logarithm of the size. Process memory: a forked child goes on with what its parent has
  * learned. */
-static struct fipc_copy_pace paces[FIPC_COPY_KINDS][CLASS_COUNT];
+static struct fipc_copy_pace paces[FIPC_COPY_KINDS][CLASS_COUNT] = {
+    [FIPC_COPY_LIBRARY_OR_LINES] = {
+        [0 ... CLASS_COUNT - 1] = {.kind = FIPC_COPY_LIBRARY_OR_LINES}}};
 
 #ifdef __x86_64__
 
@@ -133,13 +134,25 @@ static void rest(struct fipc_copy_pace *pace, uint32_t trials, uint64_t bytes) {
     fipc_store_relaxed(&pace->left, trials * trial_copies(bytes));
 }
 
+/* So many times as fast, in sixteenths, the other way has to be. */
+static uint64_t pays_of(const struct fipc_copy_pace *pace, uint64_t bytes) {
+    if (pace->kind == FIPC_COPY_LIBRARY_OR_LINES)
+        return LIBRARY_PAYS;
+    return bytes < LARGE_BYTES ? PAST_PAYS : PAST_PAYS_LARGE;
+}
+
+/* So many times as slow, a trial of this way is hopeless. */
+static uint64_t hopeless_of(const struct fipc_copy_pace *pace, bool way, uint64_t bytes) {
+    if (bytes < LARGE_BYTES)
+        return HOPELESS;
+    return pace->kind == FIPC_COPY_PAST_OR_THROUGH && way ? HOPELESS_LARGE_PAST : HOPELESS_LARGE;
+}
+
 /* Ends a trial: which way is it to be? */
 static void decide(struct fipc_copy_pace *pace, uint64_t bytes) {
     uint64_t first = fipc_load_relaxed(&pace->ticks[0]), other = fipc_load_relaxed(&pace->ticks[1]);
-    uint64_t pays = fipc_load_relaxed(&pace->kind) != FIPC_COPY_PAST_OR_THROUGH ? LIBRARY_PAYS
-                    : bytes < LARGE_BYTES                                       ? PAST_PAYS
-                                                                                : PAST_PAYS_LARGE;
-    uint32_t way = other * pays < first * 16, trials = 2 * fipc_load_relaxed(&pace->rest);
+    uint32_t way = other * pays_of(pace, bytes) < first * 16,
+             trials = 2 * fipc_load_relaxed(&pace->rest);
 
     if (way != fipc_load_relaxed(&pace->chosen))
         trials = REST_FIRST_TRIALS;
@@ -158,9 +171,8 @@ static void begin_trial(struct fipc_copy_pace *pace, uint64_t bytes) {
 bool fipc_copy_choose(struct fipc_copy_pace *pace, uint64_t bytes) {
     if (fipc_load_relaxed(&pace->left) == 0) {
         if (fipc_load_relaxed(&pace->rest) == 0)
-            rest(pace,
-                 fipc_load_relaxed(&pace->kind) == FIPC_COPY_PAST_OR_THROUGH ? REST_PAST_TRIALS : 1,
-                 bytes); /* the first time */
+            /* The first time. */
+            rest(pace, pace->kind == FIPC_COPY_PAST_OR_THROUGH ? REST_PAST_TRIALS : 1, bytes);
         else if (fipc_load_relaxed(&pace->tries))
             decide(pace, bytes);
         else
@@ -181,10 +193,6 @@ static uint64_t averaged(uint64_t mean, uint64_t ticks, uint64_t count) {
 void fipc_copy_note(struct fipc_copy_pace *pace, bool way, uint64_t bytes, uint64_t ticks) {
     uint64_t mean = fipc_load_relaxed(&pace->ticks[way]);
     uint32_t left = fipc_load_relaxed(&pace->left), trial = trial_copies(bytes);
-    uint64_t hopeless = bytes < LARGE_BYTES ? HOPELESS
-                        : way && fipc_load_relaxed(&pace->kind) == FIPC_COPY_PAST_OR_THROUGH
-                            ? HOPELESS_LARGE_PAST
-                            : HOPELESS_LARGE;
 
     left = left > 0 ? left - 1 : 0;
     ticks = ticks < UINT64_MAX >> 20 ? (ticks << 20) / bytes : UINT32_MAX;
@@ -193,7 +201,7 @@ void fipc_copy_note(struct fipc_copy_pace *pace, bool way, uint64_t bytes, uint6
         /* The first half has no part in it. */
         mean = left + 1 >= trial / 2 ? ticks : averaged(mean, ticks, trial / 2 - left);
         if (left + HOPELESS_COPIES <= trial &&
-            mean > hopeless * fipc_load_relaxed(&pace->ticks[!way]))
+            mean > hopeless_of(pace, way, bytes) * fipc_load_relaxed(&pace->ticks[!way]))
             left = 0;
     } else if (left + trial / 2 < fipc_load_relaxed(&pace->rest) * trial) {
         /* Behind a trial as much does not count. */
@@ -211,7 +219,6 @@ void fipc_copy_keep(bool other) {
         for (uint32_t i = 0; i < CLASS_COUNT; i++) {
             struct fipc_copy_pace *pace = &paces[kind][i];
 
-            fipc_store_relaxed(&pace->kind, kind);
             fipc_store_relaxed(&pace->chosen, other);
             fipc_store_relaxed(&pace->chosen_ticks, UINT32_MAX); /* it never gets worse */
             fipc_store_relaxed(&pace->tries, 0);
@@ -220,31 +227,16 @@ void fipc_copy_keep(bool other) {
 }
 
 struct fipc_copy_pace *fipc_copy_pace_of(enum fipc_copy_kind kind, uint64_t bytes) {
-    struct fipc_copy_pace *pace;
-
     if (bytes < FIPC_COPY_LEARN_BYTES || bytes >= FIPC_COPY_PAST_BYTES)
         return NULL;
-    pace = &paces[kind][fipc_log2_ceil(bytes) - LEAST_CLASS];
-    fipc_store_relaxed(&pace->kind, kind);
-    return pace;
-}
-
-/* Through the caches, the way that is faster here. */
-static void copy_through(struct fipc_copy_pace *pace, void *to, const void *from, uint64_t bytes) {
-    bool by_library = fipc_copy_choose(pace, bytes);
-    uint64_t begin = fipc_ticks();
-
-    if (by_library)
-        memcpy(to, from, bytes);
-    else
-        fipc_copy_lines(to, from, bytes);
-    fipc_copy_note(pace, by_library, bytes, fipc_ticks() - begin);
+    return &paces[kind][fipc_log2_ceil(bytes) - LEAST_CLASS];
 }
 
 void fipc_copy(void *to, const void *from, uint64_t bytes) {
     struct fipc_copy_pace *pace = fipc_copy_pace_of(FIPC_COPY_PAST_OR_THROUGH, bytes);
-    uint64_t begin;
-    bool past;
+    struct fipc_copy_pace *through = fipc_copy_pace_of(FIPC_COPY_LIBRARY_OR_LINES, bytes);
+    uint64_t ticks;
+    bool past, by_library;
 
     if (bytes < FIPC_COPY_LEARN_BYTES) {
         memcpy(to, from, bytes);
@@ -255,12 +247,18 @@ void fipc_copy(void *to, const void *from, uint64_t bytes) {
         return;
     }
     past = fipc_copy_choose(pace, bytes);
-    begin = fipc_ticks();
+    by_library = !past && fipc_copy_choose(through, bytes);
+    ticks = fipc_ticks();
     if (past)
         fipc_copy_past(to, from, bytes);
+    else if (by_library)
+        memcpy(to, from, bytes);
     else
-        copy_through(fipc_copy_pace_of(FIPC_COPY_LIBRARY_OR_LINES, bytes), to, from, bytes);
-    fipc_copy_note(pace, past, bytes, fipc_ticks() - begin);
+        fipc_copy_lines(to, from, bytes);
+    ticks = fipc_ticks() - ticks;
+    fipc_copy_note(pace, past, bytes, ticks);
+    if (!past)
+        fipc_copy_note(through, by_library, bytes, ticks);
 }
 
 bool fipc_copy_is_past(uint64_t bytes) {

@@ -24,7 +24,7 @@
  * both are tried, too: 1 MiB messages through a pipe on a host that had the two CPUs far apart came at
  * 23 GB/s by lines and at 31 to 33 by memcpy(), and with near ones at 44 and 45. Out of it, it is by
  * lines: memcpy() there made 11 in the place of 30 on one machine (16 where only the first 4 KiB of a
- * message were copied so), and on another now a tenth more, now a tenth less, for seconds each. */
+ * message were copied so), and on another now a sixth more, now a sixth less. */
 #define FIPC_COPY_LEARN_BYTES UINT64_C(4097) /* what does not go inline */
 #define FIPC_COPY_PAST_BYTES (UINT64_C(12) << 20)
 
@@ -51,13 +51,13 @@ enum fipc_copy_kind { FIPC_COPY_PAST_OR_THROUGH, FIPC_COPY_LIBRARY_OR_LINES, FIP
  * [1] the other way; 0, not tried yet. Threads share it without a lock: whatever they read is good
  * enough. */
 struct fipc_copy_pace {
-    uint32_t ticks[2];     /* a moving average */
-    uint32_t chosen;       /* the way that is taken, but for trials of the other one */
-    uint32_t chosen_ticks; /* what it took when it was chosen */
-    uint32_t tries;        /* 1: a trial is on */
-    uint32_t left;         /* copies before it ends, or the next one begins */
-    uint32_t rest;         /* how long it is to the next one, in trials; 0: nothing is known */
-    uint32_t kind;         /* enum fipc_copy_kind */
+    uint32_t ticks[2];        /* a moving average */
+    uint32_t chosen;          /* the way that is taken, but for trials of the other one */
+    uint32_t chosen_ticks;    /* what it took when it was chosen */
+    uint32_t tries;           /* 1: a trial is on */
+    uint32_t left;            /* copies before it ends, or the next one begins */
+    uint32_t rest;            /* how long it is to the next one, in trials; 0: nothing is known */
+    enum fipc_copy_kind kind; /* what there is to choose; never changes */
 };
 
 /* What this process knows of payloads of that size, or NULL: of those it learns nothing. */

@@ -182,11 +182,12 @@ static uint64_t total_bytes(const uint64_t *size_bytes, uint32_t count) {
     return total;
 }
 
-/* So many large messages are queued. */
-static uint64_t messages_ahead(const struct fipc_queue *queue) {
-    uint64_t got = fipc_side_read(&queue->channel.shm->get).count;
+/* Is no more than so much queued? */
+static bool has_caught_up(const struct fipc_queue *queue, uint64_t most_items) {
+    uint64_t items, bytes;
 
-    return fipc_side_read(&queue->channel.shm->put).count - got;
+    fipc_channel_depth(&queue->channel, &items, &bytes);
+    return items <= most_items;
 }
 
 /* Large messages that wait for their readers leave the cache that both sides share before they are
@@ -201,7 +202,7 @@ static void let_readers_catch_up(struct fipc_queue *queue, uint64_t bytes, int64
         deadline_ns != FIPC_FOREVER)
         return;
     most = AHEAD_BYTES / bytes - 2; /* one is being read, and one written */
-    if (messages_ahead(queue) <= most)
+    if (has_caught_up(queue, most))
         return;
     if (skips != 0) {
         fipc_store_relaxed(&queue->ahead_skips, skips - 1);
@@ -214,7 +215,7 @@ static void let_readers_catch_up(struct fipc_queue *queue, uint64_t bytes, int64
         for (int looks = 0; looks < AHEAD_LOOKS_PER_YIELD; looks++) {
             for (int i = 0; i < AHEAD_PAUSES_PER_LOOK; i++)
                 fipc_pause();
-            if (messages_ahead(queue) <= most) {
+            if (has_caught_up(queue, most)) {
                 fipc_store_relaxed(&queue->ahead_misses, 0);
                 return;
             }

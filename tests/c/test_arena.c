@@ -113,6 +113,26 @@ static void free_blocks_are_taken_in_turn_those_with_memory_first(void) {
     drop_segment(segment);
 }
 
+static void of_large_blocks_the_same_few_are_taken_again(void) {
+    struct fipc_segment *segment = new_entered_segment();
+    struct fipc_block block[3], one;
+
+    /* Until their memory is kept, being wanted back soon. */
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 3; i++)
+            block[i] = alloc(segment, 1 << 20);
+        for (int i = 3; i-- > 0;)
+            fipc_block_release(segment, &block[i]);
+    }
+    CHECK_EQ(census_of(segment).free_populated, 3 << 20);
+    for (int i = 0; i < 10; i++) {
+        one = alloc(segment, 1 << 20);
+        CHECK_EQ(one.id, block[0].id);
+        fipc_block_release(segment, &one);
+    }
+    drop_segment(segment);
+}
+
 static void more_blocks_go_round_where_copies_are_slow_and_no_put_fails_for_that(void) {
     struct fipc_segment *segment = new_entered_segment();
     struct fipc_copy_pace *pace = fipc_copy_pace_of(FIPC_COPY_PAST_OR_THROUGH, 16384);
@@ -627,6 +647,7 @@ int main(void) {
     CHECK_RUN(a_block_has_memory_for_what_was_asked);
     CHECK_RUN(a_block_given_back_is_taken_again_warm);
     CHECK_RUN(free_blocks_are_taken_in_turn_those_with_memory_first);
+    CHECK_RUN(of_large_blocks_the_same_few_are_taken_again);
     CHECK_RUN(more_blocks_go_round_where_copies_are_slow_and_no_put_fails_for_that);
     CHECK_RUN(memory_is_kept_although_less_than_none_is_counted_as_free);
     CHECK_RUN(a_block_is_found_by_its_number_from_another_process);
