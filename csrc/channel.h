@@ -294,9 +294,10 @@ FIPC_MUST_USE int fipc_channel_advance(struct fipc_channel *channel,
 
 /* Room in the put ring for one record of the owner of the send turn. */
 struct fipc_room {
-    uint8_t *data;  /* the payload's place */
-    uint64_t bytes; /* how much of it may be used */
-    uint64_t pad;   /* bytes to skip before the record */
+    uint8_t *data;   /* the payload's place, mostly the beginning of a line */
+    uint64_t bytes;  /* how much of it may be used */
+    uint8_t *pad_at; /* where the record would begin */
+    uint64_t pad;    /* bytes to skip before it does */
 };
 
 /* Behind the send turn, outside the lock: room for a payload of at most most_bytes, and

@@ -24,29 +24,35 @@ int fipc_channel_advance(struct fipc_channel *channel, const struct fipc_side_co
     return 0;
 }
 
-/* As much as fits at `pos` without breaking a record in two; 0: less than least. */
+/* As much as fits at `pos` without breaking a record in two; 0: less than least. It begins at a line
+ * of the caches, and the header behind it ends at one: a copy by memcpy() that begins within a line
+ * has each line of its destination read first. Between two CPUs that the host had far apart: 29 GB/s,
+ * and 38 where it began at a line. */
 static uint64_t room_at(const struct fipc_channel *channel, uint64_t pos, uint64_t least_bytes,
                         uint64_t most_bytes, struct fipc_room *room) {
     const struct fipc_ring *ring = &channel->put_ring;
     uint64_t first =
         channel->seen_read_pos > ring->base_pos ? channel->seen_read_pos : ring->base_pos;
     uint64_t taken = pos - first + FIPC_LINK_RESERVE + FIPC_RECORD_BYTES;
-    uint64_t off = (pos - ring->base_pos) & (ring->size - 1);
-    uint64_t bytes = ring->size - off - FIPC_RECORD_BYTES;
+    uint64_t off = (pos - ring->base_pos) & (ring->size - 1), bytes;
 
-    room->pad = 0;
-    if (bytes < least_bytes) {
+    room->pad_at = ring->data + off;
+    room->pad = -(off + FIPC_RECORD_BYTES) & (FIPC_CACHE_LINE - 1);
+    if (off + room->pad + FIPC_RECORD_BYTES + least_bytes > ring->size)
         room->pad = ring->size - off;
-        taken += room->pad;
-        off = 0;
-        bytes = ring->size - FIPC_RECORD_BYTES;
-    }
+    taken += room->pad;
+    off = (off + room->pad) & (ring->size - 1);
+    bytes = ring->size - off - FIPC_RECORD_BYTES;
     if (taken >= ring->size)
         return 0;
     if (bytes > ring->size - taken)
         bytes = ring->size - taken;
-    if (bytes > most_bytes)
+    if (bytes < least_bytes)
+        return 0;
+    if (bytes >= most_bytes)
         bytes = most_bytes;
+    else if (off + FIPC_RECORD_BYTES + bytes < ring->size)
+        bytes -= (bytes + FIPC_RECORD_BYTES) & (FIPC_CACHE_LINE - 1);
     room->data = ring->data + off + FIPC_RECORD_BYTES;
     return bytes < least_bytes ? 0 : bytes;
 }
@@ -87,8 +93,8 @@ static int commit_locked(struct fipc_channel *channel, const struct fipc_room *r
         fipc_store_relaxed(&shm->token, 1);
     }
     if (room->pad != 0)
-        fipc_record_write(room->data - FIPC_RECORD_BYTES + channel->put_ring.size - room->pad,
-                          (uint32_t)(room->pad - FIPC_RECORD_BYTES), FIPC_RECORD_PAD, 0);
+        fipc_record_write(room->pad_at, (uint32_t)(room->pad - FIPC_RECORD_BYTES), FIPC_RECORD_PAD,
+                          0);
     fipc_record_write(room->data - FIPC_RECORD_BYTES, put->data_bytes, put->kind, put->tag);
     state.pos += room->pad + fipc_record_bytes(put->data_bytes);
     state.count += put->items;

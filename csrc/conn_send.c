@@ -19,7 +19,7 @@
 /* Fragments: at most a quarter of the ring, so that both ends copy at the same time. 1 MiB
  * messages through a ring of 2 MiB: 30 GB/s, with 64 KiB 26; of 128 KiB, in quarters: 7.9, in
  * eighths 7.6. */
-#define FRAGMENT_MOST_BYTES 262144
+#define FRAGMENT_MOST_BYTES 262144 /* with its header */
 /* Rather wait than send less. */
 #define FRAGMENT_LEAST_BYTES 4096
 
@@ -344,7 +344,8 @@ static int stream_fragment(struct fipc_conn *conn, const uint8_t *data, uint64_t
                            int64_t deadline_ns, struct fipc_conn_send *state) {
     const struct fipc_ring *ring = &conn->out.put_ring;
     uint64_t left = size - state->sent;
-    uint64_t most = ring->size / 4 < FRAGMENT_MOST_BYTES ? ring->size / 4 : FRAGMENT_MOST_BYTES;
+    uint64_t most = (ring->size / 4 < FRAGMENT_MOST_BYTES ? ring->size / 4 : FRAGMENT_MOST_BYTES) -
+                    FIPC_RECORD_BYTES;
     struct fipc_put put = {.kind = FIPC_RECORD_MIDDLE, .tag = tag, .turn = state->owner};
     struct fipc_room room;
     int rc =

@@ -219,7 +219,7 @@ struct fipc_record_shm {
 #define FIPC_RECORD_BYTES 8
 #define FIPC_RECORD_INLINE 1  /* the payload is the message */
 #define FIPC_RECORD_BLOCK 2   /* the payload begins with struct fipc_block_ref_shm's */
-#define FIPC_RECORD_PAD 3     /* nothing: skip to the ring's end */
+#define FIPC_RECORD_PAD 3     /* nothing: skip it, to the ring's end or to a line */
 #define FIPC_RECORD_LINK 4    /* the payload is the next ring's reference */
 #define FIPC_RECORD_FIRST 5   /* first fragment: 8 bytes of total length, then bytes */
 #define FIPC_RECORD_MIDDLE 6  /* a further fragment */

@@ -130,6 +130,72 @@ static void a_link_fits_wherever_the_ring_became_full(void) {
     }
 }
 
+/* What is reserved is filled, published, and got again. */
+static void publish(struct pair *pair, const struct fipc_room *room, uint64_t bytes, uint8_t value) {
+    struct fipc_put put = {.kind = FIPC_RECORD_INLINE, .data_bytes = (uint32_t)bytes, .items = 1};
+    struct inbox inbox;
+
+    memset(room->data, value, bytes);
+    CHECK_EQ(fipc_channel_commit(pair->channel, room, &put, false, in_ms(PATIENCE_MS)), 0);
+    CHECK_EQ(get_once(pair->channel, &inbox), 0);
+    CHECK_EQ(inbox.got.length, bytes);
+    for (uint64_t i = 0; i < bytes; i++)
+        CHECK_EQ(inbox.bytes[i], value);
+}
+
+static void what_is_reserved_begins_at_a_line_wherever_the_ring_stands(void) {
+    static const uint8_t zeros[FIPC_INLINE_MAX];
+    struct pair pair = new_pair();
+    const struct fipc_ring *ring = &pair.channel->put_ring;
+    uint32_t at_beginning = 0;
+
+    for (uint32_t i = 0; i < 5000; i++) {
+        struct inbox inbox;
+        struct fipc_room room;
+        uint64_t off;
+
+        CHECK_EQ(put_once(pair.channel, zeros, i % 1000, NULL, NULL), 0);
+        CHECK_EQ(get_once(pair.channel, &inbox), 0);
+        CHECK_EQ(fipc_channel_reserve(pair.channel, 200, 200 + i % 300, &room), 0);
+        off = (uint64_t)(room.data - ring->data);
+        CHECK(room.bytes >= 200 && off + room.bytes <= ring->size);
+        /* Behind what is left over at the ring's end, there is no room for another pad. */
+        at_beginning += off == FIPC_RECORD_BYTES;
+        CHECK(off % FIPC_CACHE_LINE == 0 || off == FIPC_RECORD_BYTES);
+        publish(&pair, &room, room.bytes, (uint8_t)i);
+    }
+    CHECK(at_beginning > 0 && at_beginning < 1000);
+    check_census(pair.queue, 0);
+    fipc_queue_close(pair.queue);
+}
+
+static void a_part_that_ends_for_want_of_room_ends_where_the_next_needs_no_pad(void) {
+    static const uint8_t zeros[FIPC_INLINE_MAX];
+    struct pair pair = new_pair();
+    const struct fipc_ring *ring = &pair.channel->put_ring;
+    uint32_t parts = 0, sent = 0;
+
+    while (sent < 8)
+        CHECK_EQ(put_once(pair.channel, zeros, 500 + sent++, NULL, NULL), 0);
+    for (uint32_t i = 0; i < 500; i++) {
+        struct inbox inbox;
+        struct fipc_room room;
+        int rc;
+
+        CHECK_EQ(get_once(pair.channel, &inbox), 0);
+        rc = fipc_channel_reserve(pair.channel, 1, FIPC_INLINE_MAX * 4, &room);
+        CHECK(rc == 0 || rc == -EAGAIN);
+        /* What is queued limits it, and not the ring's end. */
+        if (rc == 0 && room.data + room.bytes < ring->data + ring->size) {
+            parts++;
+            CHECK_EQ((room.bytes + FIPC_RECORD_BYTES) % FIPC_CACHE_LINE, 0);
+        }
+        CHECK_EQ(put_once(pair.channel, zeros, 500 + i % 64, NULL, NULL), 0);
+    }
+    CHECK(parts > 50);
+    fipc_queue_close(pair.queue);
+}
+
 static void a_spare_ring_that_is_not_needed_stays_its_owners(void) {
     static const uint8_t zeros[64];
     struct pair pair = new_pair();
@@ -533,6 +599,8 @@ int main(void) {
     CHECK_RUN(a_record_takes_its_header_and_its_payload_rounded_up);
     CHECK_RUN(a_full_ring_asks_for_a_larger_one_and_links_it);
     CHECK_RUN(a_link_fits_wherever_the_ring_became_full);
+    CHECK_RUN(what_is_reserved_begins_at_a_line_wherever_the_ring_stands);
+    CHECK_RUN(a_part_that_ends_for_want_of_room_ends_where_the_next_needs_no_pad);
     CHECK_RUN(a_spare_ring_that_is_not_needed_stays_its_owners);
     CHECK_RUN(a_record_too_large_for_the_buffer_stays);
     CHECK_RUN(a_queue_in_another_mapping_says_what_it_must_map);
