@@ -39,8 +39,9 @@
  * 200 through them where the two CPUs were near, and 170 and 350 to 450 where they were far apart. */
 #define PAST_PAYS 32
 #define PAST_PAYS_LARGE 24
-/* Of the ways through the caches whichever is faster is taken, if not by chance. */
-#define LIBRARY_PAYS 17
+/* Of the ways through the caches, and for the receiver, whichever is faster is taken, if not by
+ * chance. */
+#define FASTER_PAYS 17
 /* A few of these on their way fill a cache that the two share. */
 #define LARGE_BYTES (UINT64_C(4) << 20)
 /* A way that has become so many times slower since it was chosen asks for a trial. */
@@ -50,15 +51,22 @@
 #define MOVES 16
 #define OUTLIER 4
 
-/* Of FIPC_COPY_LEARN_BYTES, and up to FIPC_COPY_PAST_BYTES. */
+/* Of FIPC_COPY_LEARN_BYTES, and up to FIPC_COPY_OUT_PAST_BYTES. */
 #define LEAST_CLASS 13
-#define CLASS_COUNT 12
+#define CLASS_COUNT 14
+/* A trial of copies out fills the buffer three times: what the first half of it meets is due to the way
+ * before. It begins with the way that is never far behind. */
+#define OUT_LEARN_BYTES 16384
+#define OUT(class)                                                                                 \
+    {.kind = FIPC_COPY_OUT_PAST_OR_THROUGH, .chosen = 1, .trial_mib = 3 << ((class) - 20)}
 
 /* By the logarithm of the size. Process memory: a forked child goes on with what its parent has
  * learned. */
 static struct fipc_copy_pace paces[FIPC_COPY_KINDS][CLASS_COUNT] = {
-    [FIPC_COPY_LIBRARY_OR_LINES] = {
-        [0 ... CLASS_COUNT - 1] = {.kind = FIPC_COPY_LIBRARY_OR_LINES}}};
+    [FIPC_COPY_LIBRARY_OR_LINES] =
+        {[0 ... CLASS_COUNT - 1] = {.kind = FIPC_COPY_LIBRARY_OR_LINES}},
+    [FIPC_COPY_OUT_PAST_OR_THROUGH] = {
+        [24 - LEAST_CLASS] = OUT(24), [25 - LEAST_CLASS] = OUT(25), [26 - LEAST_CLASS] = OUT(26)}};
 
 #ifdef __x86_64__
 
@@ -122,8 +130,9 @@ void fipc_copy_lines(void *to, const void *from, uint64_t bytes) { memcpy(to, fr
 #endif
 
 /* The same for all sizes of a class. */
-static uint32_t trial_copies(uint64_t bytes) {
-    uint32_t copies = (uint32_t)(TRIAL_BYTES >> fipc_log2_ceil(bytes));
+static uint32_t trial_copies(const struct fipc_copy_pace *pace, uint64_t bytes) {
+    uint64_t trial_bytes = pace->trial_mib != 0 ? (uint64_t)pace->trial_mib << 20 : TRIAL_BYTES;
+    uint32_t copies = (uint32_t)(trial_bytes >> fipc_log2_ceil(bytes));
     uint32_t least = bytes < LARGE_BYTES ? TRIAL_LEAST_COPIES : TRIAL_LEAST_COPIES_LARGE;
 
     return copies > least ? copies : least;
@@ -131,13 +140,13 @@ static uint32_t trial_copies(uint64_t bytes) {
 
 static void rest(struct fipc_copy_pace *pace, uint32_t trials, uint64_t bytes) {
     fipc_store_relaxed(&pace->rest, trials);
-    fipc_store_relaxed(&pace->left, trials * trial_copies(bytes));
+    fipc_store_relaxed(&pace->left, trials * trial_copies(pace, bytes));
 }
 
 /* So many times as fast, in sixteenths, the other way has to be. */
 static uint64_t pays_of(const struct fipc_copy_pace *pace, uint64_t bytes) {
-    if (pace->kind == FIPC_COPY_LIBRARY_OR_LINES)
-        return LIBRARY_PAYS;
+    if (pace->kind != FIPC_COPY_PAST_OR_THROUGH)
+        return FASTER_PAYS;
     return bytes < LARGE_BYTES ? PAST_PAYS : PAST_PAYS_LARGE;
 }
 
@@ -165,7 +174,7 @@ static void decide(struct fipc_copy_pace *pace, uint64_t bytes) {
 static void begin_trial(struct fipc_copy_pace *pace, uint64_t bytes) {
     fipc_store_relaxed(&pace->ticks[!fipc_load_relaxed(&pace->chosen)], 0);
     fipc_store_relaxed(&pace->tries, 1);
-    fipc_store_relaxed(&pace->left, trial_copies(bytes));
+    fipc_store_relaxed(&pace->left, trial_copies(pace, bytes));
 }
 
 bool fipc_copy_choose(struct fipc_copy_pace *pace, uint64_t bytes) {
@@ -192,7 +201,7 @@ static uint64_t averaged(uint64_t mean, uint64_t ticks, uint64_t count) {
 
 void fipc_copy_note(struct fipc_copy_pace *pace, bool way, uint64_t bytes, uint64_t ticks) {
     uint64_t mean = fipc_load_relaxed(&pace->ticks[way]);
-    uint32_t left = fipc_load_relaxed(&pace->left), trial = trial_copies(bytes);
+    uint32_t left = fipc_load_relaxed(&pace->left), trial = trial_copies(pace, bytes);
 
     left = left > 0 ? left - 1 : 0;
     ticks = ticks < UINT64_MAX >> 20 ? (ticks << 20) / bytes : UINT32_MAX;
@@ -222,12 +231,16 @@ void fipc_copy_keep(bool other) {
             fipc_store_relaxed(&pace->chosen, other);
             fipc_store_relaxed(&pace->chosen_ticks, UINT32_MAX); /* it never gets worse */
             fipc_store_relaxed(&pace->tries, 0);
-            rest(pace, REST_MOST_TRIALS, UINT64_C(1) << (LEAST_CLASS + i));
+            fipc_store_relaxed(&pace->rest, REST_MOST_TRIALS);
+            fipc_store_relaxed(&pace->left, UINT32_MAX / 2);
         }
 }
 
 struct fipc_copy_pace *fipc_copy_pace_of(enum fipc_copy_kind kind, uint64_t bytes) {
-    if (bytes < FIPC_COPY_LEARN_BYTES || bytes >= FIPC_COPY_PAST_BYTES)
+    bool out = kind == FIPC_COPY_OUT_PAST_OR_THROUGH;
+
+    if (bytes < (out ? FIPC_COPY_PAST_BYTES : FIPC_COPY_LEARN_BYTES) ||
+        bytes >= (out ? FIPC_COPY_OUT_PAST_BYTES : FIPC_COPY_PAST_BYTES))
         return NULL;
     return &paces[kind][fipc_log2_ceil(bytes) - LEAST_CLASS];
 }
@@ -268,8 +281,24 @@ bool fipc_copy_is_past(uint64_t bytes) {
 }
 
 void fipc_copy_out(void *to, const void *from, uint64_t bytes, uint64_t whole_bytes) {
-    if (whole_bytes < FIPC_COPY_PAST_BYTES)
-        fipc_copy_lines(to, from, bytes);
+    struct fipc_copy_pace *pace = fipc_copy_pace_of(FIPC_COPY_OUT_PAST_OR_THROUGH, whole_bytes);
+    bool past = whole_bytes >= FIPC_COPY_PAST_BYTES;
+    uint64_t ticks;
+
+    /* Of a message's beginning and end, which may be small, it learns nothing. */
+    if (pace != NULL && bytes >= OUT_LEARN_BYTES)
+        past = fipc_copy_choose(pace, bytes);
     else
+        pace = NULL;
+    if (past)
         fipc_copy_past(to, from, bytes);
+    else
+        fipc_copy_lines(to, from, bytes);
+    if (pace == NULL)
+        return;
+    /* From the end of one to the end of the next, for what counts is what comes of it: past the caches
+     * it took less time for itself, and made the sender wait for memory. */
+    ticks = fipc_ticks();
+    fipc_copy_note(pace, past, bytes, ticks - fipc_load_relaxed(&pace->noted_ticks));
+    fipc_store_relaxed(&pace->noted_ticks, ticks);
 }

@@ -24,9 +24,14 @@
  * both are tried, too: 1 MiB messages through a pipe on a host that had the two CPUs far apart came at
  * 23 GB/s by lines and at 31 to 33 by memcpy(), and with near ones at 44 and 45. Out of it, it is by
  * lines: memcpy() there made 11 in the place of 30 on one machine (16 where only the first 4 KiB of a
- * message were copied so), and on another now a sixth more, now a sixth less. */
+ * message were copied so), and on another now a sixth more, now a sixth less.
+ *
+ * A receiver's buffer is one, and not three blocks in turn, so one of FIPC_COPY_PAST_BYTES may still
+ * find room in a cache: 16 MiB through a pipe came at 21 GB/s past it and at 28 by lines on CPUs that
+ * share 32 MiB, and at 17.9 and 9.2 on others. Up to FIPC_COPY_OUT_PAST_BYTES both are tried. */
 #define FIPC_COPY_LEARN_BYTES UINT64_C(4097) /* what does not go inline */
 #define FIPC_COPY_PAST_BYTES (UINT64_C(12) << 20)
+#define FIPC_COPY_OUT_PAST_BYTES ((UINT64_C(64) << 20) + 1)
 
 /* As memcpy(), of a payload into shared memory. What was copied is ordered before whatever the
  * caller stores later. */
@@ -44,8 +49,13 @@ void fipc_copy_past(void *to, const void *from, uint64_t bytes);
 void fipc_copy_lines(void *to, const void *from, uint64_t bytes);
 
 /* What there is to choose for copies into shared memory: through the caches or past them; and, of those
- * through them, by lines or by memcpy(). */
-enum fipc_copy_kind { FIPC_COPY_PAST_OR_THROUGH, FIPC_COPY_LIBRARY_OR_LINES, FIPC_COPY_KINDS };
+ * through them, by lines or by memcpy(). For large ones out of it: past the caches or through them. */
+enum fipc_copy_kind {
+    FIPC_COPY_PAST_OR_THROUGH,
+    FIPC_COPY_LIBRARY_OR_LINES,
+    FIPC_COPY_OUT_PAST_OR_THROUGH,
+    FIPC_COPY_KINDS
+};
 
 /* What copies of about one size have taken lately, in ticks a MiB: [0] through the caches, by lines,
  * [1] the other way; 0, not tried yet. Threads share it without a lock: whatever they read is good
@@ -57,10 +67,13 @@ struct fipc_copy_pace {
     uint32_t tries;           /* 1: a trial is on */
     uint32_t left;            /* copies before it ends, or the next one begins */
     uint32_t rest;            /* how long it is to the next one, in trials; 0: nothing is known */
-    enum fipc_copy_kind kind; /* what there is to choose; never changes */
+    enum fipc_copy_kind kind; /* what there is to choose; never changes, nor does this: */
+    uint32_t trial_mib;       /* how much a trial copies, or 0: as it goes with the size */
+    uint64_t noted_ticks;     /* when the last one ended, of copies out */
 };
 
-/* What this process knows of payloads of that size, or NULL: of those it learns nothing. */
+/* What this process knows of payloads of that size (of copies out: of all its parts), or NULL: of those
+ * it learns nothing. */
 struct fipc_copy_pace *fipc_copy_pace_of(enum fipc_copy_kind kind, uint64_t bytes);
 
 /* Which way the next copy takes: true, the other one. */

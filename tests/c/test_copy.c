@@ -58,6 +58,8 @@ static void a_payload_is_copied_whole_on_both_sides_of_the_limits(void) {
 static void a_part_is_copied_exactly_whatever_its_whole(void) {
     check_one(out_of_little, 1000, 5, 9);
     check_one(out_of_much, 1000, 5, 9);
+    for (unsigned i = 0; i < 1000; i++)
+        check_one(out_of_much, 20000, i % LINE, 3);
 }
 
 static void a_payload_is_exact_in_trials_and_between_them(void) {
@@ -103,7 +105,9 @@ static void a_way_that_is_kept_is_taken_and_not_tried_against_the_other(void) {
         for (uint64_t bytes = FIPC_COPY_LEARN_BYTES; bytes < FIPC_COPY_PAST_BYTES; bytes *= 2) {
             CHECK(fipc_copy_is_past(bytes) == (other != 0));
             for (unsigned kind = 0; kind < FIPC_COPY_KINDS; kind++) {
-                struct fipc_copy_pace *pace = fipc_copy_pace_of(kind, bytes);
+                uint64_t whole =
+                    kind == FIPC_COPY_OUT_PAST_OR_THROUGH ? FIPC_COPY_PAST_BYTES : bytes;
+                struct fipc_copy_pace *pace = fipc_copy_pace_of(kind, whole);
 
                 for (unsigned i = 0; i < 1000; i++) {
                     CHECK(fipc_copy_choose(pace, bytes) == (other != 0));
@@ -209,6 +213,43 @@ static void the_faster_way_through_the_caches_is_taken(void) {
     }
 }
 
+/* How many of the copies that receive some messages of 16 MiB go past the caches, when a part takes
+ * 1000 `past` ticks, and 1000 `cached` ticks once the buffer has been filled through the caches. */
+static unsigned past_of_parts(struct fipc_copy_pace *pace, unsigned messages, unsigned past,
+                              unsigned cached) {
+    unsigned count = 0, filled = 0;
+
+    for (unsigned i = 0; i < messages * 64; i++) {
+        bool way = fipc_copy_choose(pace, 1 << 18);
+
+        filled = way ? 0 : filled + 1;
+        count += way;
+        fipc_copy_note(pace, way, 1 << 18,
+                       (uint64_t)1000 * (way || filled <= 64 ? past : cached));
+    }
+    return count;
+}
+
+static void a_receiver_takes_the_faster_way_into_a_large_buffer(void) {
+    /* As one begins; other tests have used those of copy.c. */
+    const struct fipc_copy_pace begun = {
+        .kind = FIPC_COPY_OUT_PAST_OR_THROUGH, .chosen = 1, .trial_mib = 48};
+    struct fipc_copy_pace pace = begun;
+
+    CHECK(fipc_copy_pace_of(FIPC_COPY_OUT_PAST_OR_THROUGH, FIPC_COPY_PAST_BYTES - 1) == NULL);
+    CHECK(fipc_copy_pace_of(FIPC_COPY_OUT_PAST_OR_THROUGH, FIPC_COPY_OUT_PAST_BYTES) == NULL);
+    CHECK_EQ(fipc_copy_pace_of(FIPC_COPY_OUT_PAST_OR_THROUGH, UINT64_C(16) << 20)->trial_mib, 48);
+    CHECK_EQ(
+        fipc_copy_pace_of(FIPC_COPY_OUT_PAST_OR_THROUGH, FIPC_COPY_OUT_PAST_BYTES - 1)->trial_mib,
+        192);
+    /* What is slow only until the buffer has been filled once is not given up for that. */
+    CHECK(past_of_parts(&pace, 1000, 10, 7) < 1000 * 64 / 8);
+    CHECK(past_of_parts(&pace, 1000, 10, 7) < 1000 * 64 / 16);
+    CHECK(past_of_parts(&pace, 2000, 10, 30) > 2000 * 64 * 7 / 8);
+    pace = begun;
+    CHECK(past_of_parts(&pace, 1000, 10, 12) > 1000 * 64 * 7 / 8);
+}
+
 static void one_slow_copy_changes_no_choice(void) {
     struct fipc_copy_pace pace = {0};
     uint32_t before;
@@ -268,6 +309,7 @@ int main(void) {
     CHECK_RUN(the_way_past_the_caches_is_compared_with_the_faster_one_through_them);
     CHECK_RUN(a_trial_of_large_payloads_past_the_caches_is_short_if_it_does_not_pay);
     CHECK_RUN(the_faster_way_through_the_caches_is_taken);
+    CHECK_RUN(a_receiver_takes_the_faster_way_into_a_large_buffer);
     CHECK_RUN(one_slow_copy_changes_no_choice);
     CHECK_RUN(the_first_copies_behind_a_change_do_not_count);
     return CHECK_END();
