@@ -57,14 +57,13 @@
 /* A trial of copies out fills the buffer three times: what the first half of it meets is due to the way
  * before. It begins with the way that is never far behind. */
 #define OUT_LEARN_BYTES 16384
-#define OUT(class)                                                                                 \
+#define OUT(class) \
     {.kind = FIPC_COPY_OUT_PAST_OR_THROUGH, .chosen = 1, .trial_mib = 3 << ((class) - 20)}
 
 /* By the logarithm of the size. Process memory: a forked child goes on with what its parent has
  * learned. */
 static struct fipc_copy_pace paces[FIPC_COPY_KINDS][CLASS_COUNT] = {
-    [FIPC_COPY_LIBRARY_OR_LINES] =
-        {[0 ... CLASS_COUNT - 1] = {.kind = FIPC_COPY_LIBRARY_OR_LINES}},
+    [FIPC_COPY_LIBRARY_OR_LINES] = {[0 ... CLASS_COUNT - 1] = {.kind = FIPC_COPY_LIBRARY_OR_LINES}},
     [FIPC_COPY_OUT_PAST_OR_THROUGH] = {
         [24 - LEAST_CLASS] = OUT(24), [25 - LEAST_CLASS] = OUT(25), [26 - LEAST_CLASS] = OUT(26)}};
 

@@ -7,6 +7,14 @@
 #include "channel.h"
 #include "record.h"
 
+/* Hints of one who puts large messages. */
+struct fipc_ahead {
+    int64_t ended_ns; /* when the last one was put */
+    uint32_t run;     /* how many followed each other at once */
+    uint32_t misses;  /* waits for readers that were in vain, in a row */
+    uint32_t skips;   /* how many go on without one */
+};
+
 struct fipc_queue {
     struct fipc_segment segment;
     struct fipc_channel channel;
@@ -15,10 +23,8 @@ struct fipc_queue {
     struct fipc_crowd put_crowd;
     struct fipc_crowd get_crowd;
     uint32_t get_run; /* hint: messages got since we last had to wait for one */
-    uint32_t
-        ahead_misses; /* hints: waits for readers of large messages that were in vain, in a row, */
-    uint32_t ahead_skips; /* and how many large messages go on without one */
-    int doorbell_fd;      /* reads and writes the doorbell */
+    struct fipc_ahead ahead;
+    int doorbell_fd; /* reads and writes the doorbell */
     uint64_t doorbell_inode;
     uint32_t refs;    /* in this process: its owner, and each view's hold */
     uint32_t closing; /* set by fipc_queue_cancel(): blocked calls return -ECANCELED */

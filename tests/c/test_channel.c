@@ -131,7 +131,8 @@ static void a_link_fits_wherever_the_ring_became_full(void) {
 }
 
 /* What is reserved is filled, published, and got again. */
-static void publish(struct pair *pair, const struct fipc_room *room, uint64_t bytes, uint8_t value) {
+static void publish(struct pair *pair, const struct fipc_room *room, uint64_t bytes,
+                    uint8_t value) {
     struct fipc_put put = {.kind = FIPC_RECORD_INLINE, .data_bytes = (uint32_t)bytes, .items = 1};
     struct inbox inbox;
 

@@ -258,6 +258,13 @@ static void put_for_ever(struct fipc_queue *queue, const uint8_t *bytes, uint64_
     CHECK_EQ(put_bytes(queue, bytes, size_bytes, FIPC_FOREVER), 0);
 }
 
+/* As if it came at once behind many others. */
+static void put_in_a_run(struct fipc_queue *queue, const uint8_t *bytes, uint64_t size_bytes) {
+    queue->ahead.run = 1000;
+    queue->ahead.ended_ns = INT64_MAX;
+    put_for_ever(queue, bytes, size_bytes);
+}
+
 static void behind_large_messages_a_put_waits_a_moment_and_less_often_in_vain(void) {
     struct fipc_queue *queue = new_queue(0, 0);
     uint8_t *bytes = calloc(1, 8 * MIB);
@@ -265,32 +272,81 @@ static void behind_large_messages_a_put_waits_a_moment_and_less_often_in_vain(vo
 
     CHECK(bytes != NULL);
     /* Nothing is ahead. */
-    put_for_ever(queue, bytes, 8 * MIB);
-    CHECK_EQ(queue->ahead_misses, 0);
+    put_in_a_run(queue, bytes, 8 * MIB);
+    CHECK_EQ(queue->ahead.misses, 0);
     for (uint32_t misses = 1; misses < 3; misses++) {
-        put_for_ever(queue, bytes, 8 * MIB);
+        int64_t begun_ns = fipc_os_now_ns();
+
+        put_in_a_run(queue, bytes, 8 * MIB);
         if (fipc_os_cpu_count() < 2) {
-            CHECK_EQ(queue->ahead_misses, 0);
+            CHECK_EQ(queue->ahead.misses, 0);
             break;
         }
-        CHECK_EQ(queue->ahead_misses, misses);
-        CHECK_EQ(queue->ahead_skips, UINT32_C(1) << misses);
-        while (queue->ahead_skips != 0)
-            put_for_ever(queue, bytes, 8 * MIB);
-        CHECK_EQ(queue->ahead_misses, misses);
+        CHECK(fipc_os_now_ns() - begun_ns >= FIPC_NS_PER_MS);
+        CHECK_EQ(queue->ahead.misses, misses);
+        CHECK_EQ(queue->ahead.skips, UINT32_C(1) << misses);
+        while (queue->ahead.skips != 0)
+            put_in_a_run(queue, bytes, 8 * MIB);
+        CHECK_EQ(queue->ahead.misses, misses);
     }
     /* Neither who has no time, nor what is smaller, or too large for any cache. */
-    queue->ahead_misses = 0;
+    queue->ahead.misses = 0;
+    queue->ahead.run = 1000;
+    queue->ahead.ended_ns = INT64_MAX;
     CHECK_EQ(put_bytes(queue, bytes, 8 * MIB, in_ms(PATIENCE_MS)), 0);
     CHECK_EQ(put_bytes(queue, bytes, 8 * MIB, 0), 0);
-    put_for_ever(queue, bytes, 2 * FIPC_INLINE_MAX);
+    put_in_a_run(queue, bytes, MIB - 1);
     free(bytes);
     bytes = calloc(1, 20 * MIB);
     CHECK(bytes != NULL);
-    put_for_ever(queue, bytes, 20 * MIB);
-    CHECK_EQ(queue->ahead_misses, 0);
+    put_in_a_run(queue, bytes, 20 * MIB);
+    CHECK_EQ(queue->ahead.misses, 0);
     fipc_channel_depth(&queue->channel, &items, &queued);
     CHECK(items >= 6);
+    free(bytes);
+    fipc_queue_close(queue);
+}
+
+static void who_works_between_large_messages_does_not_wait(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    uint8_t *bytes = calloc(1, 8 * MIB);
+
+    CHECK(bytes != NULL);
+    for (int i = 0; i < 12; i++) {
+        /* A millisecond of work, and no clock to wait for. */
+        queue->ahead.ended_ns = fipc_os_now_ns() - FIPC_NS_PER_MS;
+        put_for_ever(queue, bytes, 8 * MIB);
+        CHECK_EQ(queue->ahead.run, 0);
+    }
+    /* A few at once are not a run yet. */
+    for (int i = 0; i < 3; i++) {
+        queue->ahead.ended_ns = INT64_MAX;
+        put_for_ever(queue, bytes, 8 * MIB);
+    }
+    CHECK_EQ(queue->ahead.run, 3);
+    CHECK_EQ(queue->ahead.misses, 0);
+    queue->ahead.ended_ns = INT64_MAX;
+    put_for_ever(queue, bytes, 8 * MIB);
+    CHECK_EQ(queue->ahead.misses, fipc_os_cpu_count() < 2 ? 0 : 1);
+    free(bytes);
+    fipc_queue_close(queue);
+}
+
+static void small_messages_are_not_waited_for(void) {
+    struct fipc_queue *queue = new_queue(0, 0);
+    uint8_t *bytes = calloc(1, MIB);
+
+    CHECK(bytes != NULL);
+    for (int i = 0; i < 100; i++)
+        put_for_ever(queue, bytes, 100);
+    for (int i = 0; i < 14; i++)
+        put_in_a_run(queue, bytes, MIB);
+    CHECK_EQ(queue->ahead.misses, 0);
+    /* With one that is read, and one that is written, 16 MiB. */
+    put_in_a_run(queue, bytes, MIB);
+    CHECK_EQ(queue->ahead.misses, 0);
+    put_in_a_run(queue, bytes, MIB);
+    CHECK_EQ(queue->ahead.misses, fipc_os_cpu_count() < 2 ? 0 : 1);
     free(bytes);
     fipc_queue_close(queue);
 }
@@ -332,11 +388,11 @@ static void a_put_goes_on_as_soon_as_the_large_message_before_it_is_taken(void) 
     thread = check_thread(take_late, &reader);
     /* Who is in the way of the reader for a millisecond makes it wait in vain. */
     for (int i = 0; !was_let_in && i < 1000; i++) {
-        queue->ahead_misses = 5;
-        queue->ahead_skips = 0;
+        queue->ahead.misses = 5;
+        queue->ahead.skips = 0;
         fipc_store_release(TEST, &reader.asked, reader.asked + 1);
-        put_for_ever(queue, bytes, 8 * MIB);
-        was_let_in = queue->ahead_misses == 0;
+        put_in_a_run(queue, bytes, 8 * MIB);
+        was_let_in = queue->ahead.misses == 0;
     }
     CHECK(was_let_in);
     fipc_store_release(TEST, &reader.asked, UINT32_MAX);
@@ -1339,6 +1395,8 @@ int main(void) {
     CHECK_RUN(a_block_that_is_warm_is_put_at_once_and_else_nothing_is_lost);
     CHECK_RUN(a_byte_limit_counts_what_is_queued_inline_or_in_blocks);
     CHECK_RUN(behind_large_messages_a_put_waits_a_moment_and_less_often_in_vain);
+    CHECK_RUN(who_works_between_large_messages_does_not_wait);
+    CHECK_RUN(small_messages_are_not_waited_for);
     CHECK_RUN(a_put_goes_on_as_soon_as_the_large_message_before_it_is_taken);
     CHECK_RUN(an_empty_queue_says_so_in_time);
     CHECK_RUN(with_chores_whoever_waits_returns_to_look_after_them);
