@@ -155,4 +155,14 @@ FIPC_ALWAYS_INLINE void fipc_prefetch_write(void *p) {
 #endif
 }
 
+/* Raises a mark that others raise at the same time, and returns what it is then. */
+static inline uint64_t fipc_raise(uint64_t *high, uint64_t value) {
+    uint64_t seen;
+
+    do
+        seen = fipc_load_relaxed(high);
+    while (value > seen && !fipc_cas64_relaxed(high, seen, value));
+    return value > seen ? value : seen;
+}
+
 #endif

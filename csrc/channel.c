@@ -164,21 +164,36 @@ static uint32_t next_log2(const struct fipc_channel *channel, uint64_t pos) {
     return log2 + 1 < channel->max_log2 ? log2 + 1 : channel->max_log2;
 }
 
+/* What lies between the two sides, for stats(). */
+static void note_high(struct fipc_channel_shm *shm, const struct fipc_side_copy_shm *put,
+                      const struct fipc_side_copy_shm *get) {
+    uint64_t bytes = put->pos - get->pos + fipc_load_relaxed(&shm->block_bytes_put) -
+                     fipc_load_relaxed(&shm->block_bytes_got);
+
+    (void)fipc_raise(&shm->items_high, put->count - get->count);
+    /* Negative: a consumer has counted its blocks before it published. */
+    if ((int64_t)bytes > 0)
+        (void)fipc_raise(&shm->bytes_high, bytes);
+}
+
 static void look_at_readers(struct fipc_channel *channel) {
     struct fipc_channel_shm *shm = channel->shm;
     struct fipc_side_copy_shm put = fipc_side_current(&shm->put);
     struct fipc_side_copy_shm get = fipc_side_read(&shm->get);
-    uint64_t items = put.count - get.count;
-    uint64_t bytes = put.pos - get.pos + fipc_load_relaxed(&shm->block_bytes_put) -
-                     fipc_load_relaxed(&shm->block_bytes_got);
 
     channel->seen_read_pos = get.pos;
     channel->seen_get_count = get.count;
-    if (items > fipc_load_relaxed(&shm->items_high))
-        fipc_store_relaxed(&shm->items_high, items);
-    /* Negative: a consumer has counted its blocks before it published. */
-    if ((int64_t)bytes > (int64_t)fipc_load_relaxed(&shm->bytes_high))
-        fipc_store_relaxed(&shm->bytes_high, bytes);
+    note_high(shm, &put, &get);
+}
+
+void fipc_channel_note_backlog(struct fipc_channel *channel) {
+    struct fipc_channel_shm *shm = channel->shm;
+    struct fipc_side_copy_shm put = fipc_side_read(&shm->put);
+    struct fipc_side_copy_shm get = fipc_side_current(&shm->get);
+
+    if (put.count - get.count > channel->seen_items)
+        channel->seen_items = put.count - get.count;
+    note_high(shm, &put, &get);
 }
 
 /* Writes the link to the spare ring at *pos and moves *state there; needs no room

@@ -42,12 +42,28 @@ struct fipc_channel {
     struct fipc_ring get_ring;
     uint64_t seen_write_pos;
     uint64_t seen_from_pos; /* the read position at that look */
+    uint64_t seen_items;    /* the most items queued that such a look found */
     uint32_t thin_looks;    /* how many looks in a row found little */
     /* The block to map, after -ESTALE of either side. Another thread's may stand here
      * by the time it is read: then the next look says so again. */
     uint32_t map_block;
     uint32_t map_failures; /* since something was put or got */
 };
+
+/* Under the get lock, behind a look at the put side that was longer than 16 bytes, the least an item
+ * has, for each of channel->seen_items: raises the marks. */
+void fipc_channel_note_backlog(struct fipc_channel *channel);
+
+/* Under the get lock: how far are the producers? */
+FIPC_ALWAYS_INLINE void fipc_channel_look_at_producers(struct fipc_channel *channel,
+                                                       uint64_t from_pos) {
+    channel->seen_write_pos = fipc_side_read_pos(&channel->shm->put);
+    channel->seen_from_pos = from_pos;
+    /* Only what may be more than ever before: so the producers' line with the marks is left alone. */
+    if (fipc_unlikely((int64_t)(channel->seen_write_pos - from_pos) >
+                      (int64_t)(16 * channel->seen_items)))
+        fipc_channel_note_backlog(channel);
+}
 
 /* What is put or got under one lock at most: copying 16 KiB takes about 0.5 us. */
 #define FIPC_BATCH_BYTES 16384

@@ -153,10 +153,9 @@ int fipc_many_take(struct fipc_channel *channel, struct fipc_many *many,
 
         if (many->bytes == most && most < room && !looked) {
             /* All that was known is taken; only now the producers' line is taken from them. */
-            channel->seen_write_pos = fipc_side_read_pos(&channel->shm->put);
             /* Not state->pos, which is behind a pad or a link that this call may yet leave
              * there. */
-            channel->seen_from_pos = fipc_side_current(&channel->shm->get).pos;
+            fipc_channel_look_at_producers(channel, fipc_side_current(&channel->shm->get).pos);
             most = most_of(channel, state, room);
             looked = true;
         }

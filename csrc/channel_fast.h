@@ -88,8 +88,7 @@ FIPC_ALWAYS_INLINE int fipc_channel_get_fast(struct fipc_channel *channel, uint1
     uint64_t off, bytes;
 
     if (channel->seen_write_pos <= state.pos) {
-        channel->seen_write_pos = fipc_side_read_pos(&shm->put);
-        channel->seen_from_pos = state.pos;
+        fipc_channel_look_at_producers(channel, state.pos);
         if (channel->seen_write_pos <= state.pos) {
             fipc_store_relaxed(&channel->thin_looks, 0);
             return channel->seen_write_pos == state.pos ? -EAGAIN : -EBUSY;

@@ -21,9 +21,8 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
 
     *state = *from;
     if (channel->seen_write_pos <= state->pos) {
-        channel->seen_write_pos = fipc_side_read_pos(&channel->shm->put);
         /* Not state->pos: who looks ahead comes back to what is before it. */
-        channel->seen_from_pos = fipc_side_current(&channel->shm->get).pos;
+        fipc_channel_look_at_producers(channel, fipc_side_current(&channel->shm->get).pos);
         if (channel->seen_write_pos <= state->pos)
             return channel->seen_write_pos == state->pos ? -EAGAIN : -EBADMSG;
     }

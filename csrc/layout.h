@@ -72,10 +72,10 @@ struct fipc_channel_shm {
     struct fipc_side_shm get; /* the consumers' lock and state */
     /* A cache line that producers write. */
     struct fipc_side_bytes_shm put_bytes;
-    uint64_t items_high;      /* the most items and bytes queued that a producer has seen when it */
-    uint64_t bytes_high;      /* looked how far the consumers are; written under the put lock */
-    uint64_t block_bytes_put; /* bytes of messages that went in blocks; for stats() */
-    uint64_t send_turn;       /* owner word of who sends a message in fragments, or 0 */
+    uint64_t items_high;         /* the most items and bytes queued that a side has seen when */
+    uint64_t bytes_high;         /* it looked how far the other one is */
+    uint64_t block_bytes_put;    /* bytes of messages that went in blocks; for stats() */
+    uint64_t send_turn;          /* owner word of who sends a message in fragments, or 0 */
     uint32_t send_turn_sleepers; /* as sleepers above: those who wait for the turn */
     uint32_t token;              /* 1: the armed doorbell holds a byte; under the put lock */
     uint32_t recoveries;         /* locks taken over from the dead */

@@ -26,17 +26,6 @@ static void look_at_slots(const struct fipc_segment *segment, uint32_t index,
 
 static uint64_t above_zero(uint64_t difference) { return (int64_t)difference > 0 ? difference : 0; }
 
-/* Producers write the marks plainly, under their lock: one may undo this, and says itself
- * how much it has seen. */
-static uint64_t raise(uint64_t *high, uint64_t value) {
-    uint64_t seen;
-
-    do
-        seen = fipc_load_relaxed(high);
-    while (value > seen && !fipc_cas64_relaxed(high, seen, value));
-    return value > seen ? value : seen;
-}
-
 int fipc_channel_stats(struct fipc_channel *channel, struct fipc_stats *stats,
                        int64_t deadline_ns) {
     struct fipc_side_copy_shm put, get;
@@ -69,8 +58,8 @@ int fipc_channel_stats(struct fipc_channel *channel, struct fipc_stats *stats,
         stats->items = above_zero(put.count - get.count);
         stats->bytes = above_zero(stats->bytes_put - stats->bytes_got);
     }
-    stats->items_high = raise(&shm->items_high, stats->items);
-    stats->bytes_high = raise(&shm->bytes_high, stats->bytes);
+    stats->items_high = fipc_raise(&shm->items_high, stats->items);
+    stats->bytes_high = fipc_raise(&shm->bytes_high, stats->bytes);
     stats->recoveries = fipc_load_relaxed(&shm->recoveries);
     stats->late_wakes = fipc_load_relaxed(&shm->late_wakes);
     stats->last_dead_pid = fipc_load_relaxed(&channel->segment->header->last_dead_pid);

@@ -17,8 +17,9 @@ class Stats(NamedTuple):
     bytes_got      bytes taken out, likewise, also of what was given up
     items          messages queued now
     bytes          bytes queued now, counted as bytes_put
-    items_high     the most messages queued that a producer noticed when it looked how far the
-                   consumers are, or that stats() has met
+    items_high     the most messages queued that one side noticed when it looked how far the other
+                   one is, as a producer does to whom the queue seems full, and a consumer who has
+                   taken all that he knew of; or that stats() has met
     bytes_high     the most bytes, likewise
     getters        threads asleep now that wait for a message
     putters        threads asleep now that wait for room

@@ -50,6 +50,44 @@ def test_what_goes_through_is_counted(source):
     assert (found.lost, found.last_dead_pid, found.recoveries) == (0, None, 0)
 
 
+def test_the_marks_say_how_full_it_was_when_it_has_been_drained(source):
+    _, put, get, stats = source
+    for number in range(400):
+        put(number)
+    for number in range(400):
+        assert get() == number
+    found = stats()
+    assert found.items == 0
+    assert found.items_high == 400
+    assert 400 * 16 <= found.bytes_high <= found.bytes_put
+    for _ in range(15):
+        put(b"x" * 3000)
+    for _ in range(15):
+        get()
+    found = stats()
+    assert found.items_high == 400
+    assert 15 * 3000 < found.bytes_high <= found.bytes_put
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_the_marks_of_batches_and_of_what_lies_in_blocks_are_kept_too(many):
+    queue = fastipc.Queue(500)
+    items = [bytes([number]) * 50_000 for number in range(20)]
+    if many:
+        queue.put_many(items)
+    else:
+        for item in items:
+            queue.put(item)
+    found = []
+    while len(found) < 20:
+        found += queue.get_many(100) if many else [queue.get()]
+    assert found == items
+    stats = queue.stats()
+    assert stats.items_high == 20
+    assert stats.bytes_high > 20 * 50_000
+    queue.close()
+
+
 @pytest.mark.start_methods("fork")
 @pytest.mark.parametrize("kind", ["Queue", "JoinableQueue", "SimpleQueue", "Connection"])
 def test_each_kind_of_object_is_counted_once_when_it_is_returned(ctx, children, kind):
