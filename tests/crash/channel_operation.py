@@ -233,6 +233,28 @@ class PutOperation(ChannelOperation):
         return [State(BEFORE, before), State(AFTER, (*before, self.item))]
 
 
+class PutManyOperation(ChannelOperation):
+    """Puts a batch behind what is there: all of it or nothing."""
+
+    batch: ClassVar[tuple[str, ...]]
+
+    def act(self) -> None:
+        self.channel.put_many([value_of(label) for label in self.batch])
+
+    def states(self) -> Sequence[State]:
+        before = self.prefilled
+        return [State(BEFORE, before), State(AFTER, (*before, *self.batch))]
+
+
+class PutManyInParts(PutManyOperation):
+    """Puts a batch in parts: the first so many of it."""
+
+    def states(self) -> Sequence[State]:
+        counts = range(len(self.batch) + 1)
+        labels = [BEFORE, *("between" for _ in counts[1:-1]), AFTER]
+        return [State(labels[count], (*self.prefilled, *self.batch[:count])) for count in counts]
+
+
 class GetOperation(ChannelOperation):
     """Takes the first item; what a dead process had taken is lost with it, and only that."""
 

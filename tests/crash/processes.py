@@ -15,6 +15,7 @@ import select
 import signal
 import struct
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -236,3 +237,22 @@ def await_sleep_or_end(pid: int, timeout: float, thread: int | None = None) -> N
         if time.monotonic() > deadline:
             raise ChildFailure(f"process {pid} does not fall asleep, its state is {state}")
         time.sleep(0.0005)
+
+
+def start_sleeper(function: Callable[[], object], timeout: float) -> threading.Thread:
+    """Starts a thread of this process, a daemon; returns once it sleeps in the kernel."""
+    numbers: list[int] = []
+    has_begun = threading.Event()
+
+    def begin() -> None:
+        # As /proc numbers them, where they are looked at: a PID namespace has others.
+        numbers.extend(map(int, os.readlink("/proc/thread-self").split("/task/")))
+        has_begun.set()
+        function()
+
+    thread = threading.Thread(target=begin, daemon=True)
+    thread.start()
+    if not has_begun.wait(timeout):
+        raise ChildFailure("the second thread does not get on")
+    await_sleep_or_end(numbers[0], timeout, numbers[1])
+    return thread

@@ -13,6 +13,8 @@ from .channel_operation import (
     FILL_COUNT,
     ChannelOperation,
     GetOperation,
+    PutManyInParts,
+    PutManyOperation,
     PutOperation,
     WakingPut,
     value_of,
@@ -204,33 +206,18 @@ class QueuePutGrowing(OnQueue, PutOperation):
         return [State(BEFORE, self.fills), State(AFTER, (*self.fills, "fill0"))]
 
 
-class QueuePutMany(OnBoundedQueue, ChannelOperation):
+class QueuePutMany(OnBoundedQueue, PutManyOperation):
     """put_many() of what goes together: all of it, small items and blocks, or nothing."""
 
     name = "queue-put-many"
-    batch: ClassVar[tuple[str, ...]] = ("x", "large", "x1", "large2", "x2")
-
-    def act(self) -> None:
-        self.channel.put_many([value_of(label) for label in self.batch])
-
-    def states(self) -> Sequence[State]:
-        before = self.prefilled
-        return [State(BEFORE, before), State(AFTER, (*before, *self.batch))]
+    batch = ("x", "large", "x1", "large2", "x2")
 
 
-class QueuePutManyGrowing(OnQueue, ChannelOperation):
+class QueuePutManyGrowing(OnQueue, PutManyInParts):
     """put_many() of more than a ring and a lock take: whole items, from the first on."""
 
     name = "queue-put-many-growing"
-    batch: ClassVar[tuple[str, ...]] = tuple(f"fill{i}" for i in range(120))
-
-    def act(self) -> None:
-        self.channel.put_many([value_of(label) for label in self.batch])
-
-    def states(self) -> Sequence[State]:
-        counts = range(len(self.batch) + 1)
-        labels = [BEFORE, *("between" for _ in counts[1:-1]), AFTER]
-        return [State(labels[count], (*self.prefilled, *self.batch[:count])) for count in counts]
+    batch = tuple(f"fill{i}" for i in range(120))
 
 
 class QueueGet(OnBoundedQueue, GetOperation):

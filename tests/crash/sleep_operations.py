@@ -38,18 +38,26 @@ class Woken(ChannelOperation):
         """Peer: what the victim waits for."""
         raise NotImplementedError
 
+    def await_victim(self) -> None:
+        """Peer: returns once the victim sleeps or is gone."""
+        await_sleep_or_end(self.board[_VICTIM], 2 * PATIENCE)
+
     def assist(self, link: Link) -> Any:
         wait_until(lambda: self.board[_VICTIM] != 0, "there is no victim")
-        await_sleep_or_end(self.board[_VICTIM], 2 * PATIENCE)
+        self.await_victim()
         found = self.wake()
         self.board[_DONE] = 1
         return found
 
-    def survive(self) -> dict[str, Any]:
-        with during("wake"):  # only then is it clear what there is
+    def await_peer(self) -> None:
+        """Survivor: until the peer has done its part; only then is it clear what there is."""
+        with during("wake"):
             wait_until(
                 lambda: self.board[_DONE] == 1, "the peer did not do what the victim waits for"
             )
+
+    def survive(self) -> dict[str, Any]:
+        self.await_peer()
         return super().survive()
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ kill ends both.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,7 +14,7 @@ from .channel_operation import ChannelOperation, GetOperation, PutOperation
 from .channels import PATIENCE
 from .operation import AFTER, BEFORE, Reports, State, Violation, match
 from .pipe_operations import OnPipe
-from .processes import await_sleep_or_end
+from .processes import start_sleeper
 from .queue_operations import GetsFirst, OnBoundedQueue, OnJoinableQueue
 
 
@@ -31,19 +30,7 @@ class Beside(ChannelOperation):
     def attach_victim(self) -> None:
         super().attach_victim()
         self.warm_victim()
-        numbers: list[int] = []
-        has_begun = threading.Event()
-
-        def begin() -> None:
-            # As /proc numbers them, where they are looked at: a PID namespace has others.
-            numbers.extend(map(int, os.readlink("/proc/thread-self").split("/task/")))
-            has_begun.set()
-            self.act_beside()
-
-        threading.Thread(target=begin, daemon=True).start()
-        if not has_begun.wait(PATIENCE):
-            raise Violation("the second thread does not get on")
-        await_sleep_or_end(numbers[0], PATIENCE, numbers[1])
+        start_sleeper(self.act_beside, PATIENCE)
 
 
 class QueuePutBesideGet(Beside, OnBoundedQueue, PutOperation):
