@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from .batch_operations import (
+    JoinableQueuePutMany,
+    QueueGetManyWaking,
+    QueuePutManyParts,
+    QueuePutManyWaking,
+)
 from .birth_operations import (
     PipeAttach,
     PipeClose,
@@ -138,6 +144,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
     QueueGetBytes,
     JoinableQueuePut,
     JoinableQueuePutBounded,
+    JoinableQueuePutMany,
     JoinableQueueGet,
     JoinableQueueTaskDone,
     QueueShutdown,
@@ -146,7 +153,9 @@ OPERATIONS: tuple[type[Operation], ...] = (
     SimpleQueuePut,
     SimpleQueueGet,
     QueuePutWaking,
+    QueuePutManyWaking,
     QueueGetWaking,
+    QueueGetManyWaking,
     QueuePutFilling,
     QueueGetFilled,
     PipeSendGrowing,
@@ -197,6 +206,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
     PipeRecvArmed,
     QueueGetWoken,
     QueuePutWoken,
+    QueuePutManyParts,
     JoinableQueueJoinWoken,
     PipePollWoken,
     PipeRecvWoken,
