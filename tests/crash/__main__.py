@@ -36,7 +36,7 @@ from .results import Results, fingerprint
 from .stepper import UnsupportedError, evenly_spaced, libc_ranges
 
 _COLUMNS = (
-    ("operation", 36), ("part", 8), ("inside", 8), ("libc", 8), ("left out", 9), ("points", 8),
+    ("operation", 40), ("part", 8), ("inside", 8), ("libc", 8), ("left out", 9), ("points", 8),
     ("kills", 8), ("syscall", 9), ("asleep", 8), ("before", 8), ("after", 8), ("lost", 7),
     ("missed", 8), ("failures", 10), ("s", 9),
 )  # fmt: skip
@@ -128,7 +128,7 @@ def _work(
 
 def _estimate(known: dict[str, type[Operation]], names: Sequence[str]) -> int:
     """Counts the points of the full run, and kills at a few of them to see what they take."""
-    print(f"{'operation':<36}{'inside':>9}{'libc':>9}{'s':>9}")
+    print(f"{'operation':<40}{'inside':>9}{'libc':>9}{'s':>9}")
     sums = [0, 0, 0.0]
     for name in names:
 
@@ -151,14 +151,14 @@ def _estimate(known: dict[str, type[Operation]], names: Sequence[str]) -> int:
         try:
             inside, libc, seconds = child.report(600)
         except (Violation, ChildFailure) as failure:
-            print(f"{name:<36}{failure}")
+            print(f"{name:<40}{failure}")
             continue
         finally:
             child.close()
-        print(f"{name:<36}{inside:>9}{libc:>9}{seconds:>9.0f}", flush=True)
+        print(f"{name:<40}{inside:>9}{libc:>9}{seconds:>9.0f}", flush=True)
         sums = [sums[0] + inside, sums[1] + libc, sums[2] + seconds]
     print(
-        f"{'in all':<36}{sums[0]:>9}{sums[1]:>9}{sums[2]:>9.0f}\n"
+        f"{'in all':<40}{sums[0]:>9}{sums[1]:>9}{sums[2]:>9.0f}\n"
         f"{sums[2] / 3600:.1f} hours with one worker, by the time that few kills took"
     )
     return 0

@@ -102,6 +102,10 @@ from .ring_operations import (
     QueuePutFull,
     QueuePutWrapping,
 )
+from .shutdown_operations import (
+    JoinableQueueShutdownNowWakingJoin,
+    QueueShutdownWakingPutter,
+)
 from .sleep_operations import (
     JoinableQueueJoinWoken,
     PipePollWoken,
@@ -150,6 +154,8 @@ OPERATIONS: tuple[type[Operation], ...] = (
     QueueShutdown,
     QueueShutdownNow,
     QueueShutdownWaking,
+    QueueShutdownWakingPutter,
+    JoinableQueueShutdownNowWakingJoin,
     SimpleQueuePut,
     SimpleQueueGet,
     QueuePutWaking,
