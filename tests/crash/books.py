@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 # Of csrc/layout.h, and PROTOCOL.md, which tests/unit compares with it.
 _SLOT_HIGH_OFFSET = 28672 + 48
+_MARKS_OFFSET = 29184 + 144
+_MARKS = struct.Struct("=2Q")
 _SLOTS_OFFSET = 30976
 _SLOT = struct.Struct("=II2Q2QI20x")
 _SLOT_COUNT = 4096
@@ -72,3 +74,9 @@ def _given(descriptor: int, way: int) -> int:
     (high,) = struct.unpack("=I", os.pread(descriptor, 4, _SLOT_HIGH_OFFSET))
     table = os.pread(descriptor, min(high, _SLOT_COUNT) * _SLOT.size, _SLOTS_OFFSET)
     return sum(int(slot[4 + way]) for slot in _SLOT.iter_unpack(table))
+
+
+def marks_of(descriptor: int) -> tuple[int, int]:
+    """The highest items and bytes that a queue's memory tells of: stats() would raise them."""
+    items, bytes_ = _MARKS.unpack(os.pread(descriptor, _MARKS.size, _MARKS_OFFSET))
+    return items, bytes_

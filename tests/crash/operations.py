@@ -128,6 +128,7 @@ from .view_operations import (
     QueueGetViews,
     QueuePutReaping,
     QueuePutViews,
+    QueueStats,
     QueueViewRelease,
 )
 
@@ -180,6 +181,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
     QueueForkedChild,
     QueueViewRelease,
     QueuePutReaping,
+    QueueStats,
     QueueRetireGroups,
     QueueAttachRecovery,
     QueuePutRecovery,

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import fastipc
 
+from .books import marks_of
 from .channel_operation import (
     CATALOG,
     COPIES,
@@ -245,7 +246,45 @@ class QueueViewRelease(OnQueue, ChannelOperation):
         return [State(BEFORE, self.prefilled[1:])]
 
 
-class QueuePutReaping(OnQueue, PutOperation):
+def _kill_myself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Deadly:
+    """Kills whoever gets it, before it is returned."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _kill_myself, ()
+
+
+class ToBeReaped(OnQueue, ChannelOperation):
+    """On a queue of which a process was killed that viewed the first item."""
+
+    takes_along: ClassVar[bool] = False
+    """It had taken a further message, behind the first, that it had not returned."""
+
+    def prepare(self, laboratory: Laboratory) -> None:
+        self.channel = self.open()
+        for label in self.prefilled[:1]:
+            self.put(label)
+        if self.takes_along:
+            self.channel.put(Deadly())
+        for label in self.prefilled[1:]:
+            self.put(label)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.held = self.channel.get()
+                if self.takes_along:
+                    self.channel.get()
+                _kill_myself()
+            finally:
+                os._exit(1)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGKILL:
+            raise Violation("the process that is to be reaped could not get")
+
+
+class QueuePutReaping(ToBeReaped, PutOperation):
     """put() of an object whose blocks are those that a dead process viewed: it is reaped."""
 
     name = "queue-put-reaping"
@@ -253,17 +292,44 @@ class QueuePutReaping(OnQueue, PutOperation):
     prefilled: ClassVar[tuple[str, ...]] = ("views", "p1")
     item = "views2"
 
-    def prepare(self, laboratory: Laboratory) -> None:
-        super().prepare(laboratory)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                self.held = self.channel.get()
-                os.kill(os.getpid(), signal.SIGKILL)
-            finally:
-                os._exit(1)
-        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGKILL:
-            raise Violation("the process that is to be reaped could not get")
-
     def states(self) -> Sequence[State]:
         return [State(BEFORE, ("p1",)), State(AFTER, ("p1", "views2"))]
+
+
+class QueueStats(ToBeReaped):
+    """stats() of a queue of whose users one was killed: it is reaped, and the marks are raised."""
+
+    name = "queue-stats"
+    prefilled: ClassVar[tuple[str, ...]] = ("views", "p1", "block", "p2")
+    takes_along = True
+    in_hand = taken_before = 1  # of who is reaped; the victim takes nothing
+
+    def act(self) -> None:
+        self.channel.queue.stats()
+
+    def survive(self) -> dict[str, Any]:
+        queue = self.channel.queue
+        marks = marks_of(queue._handles()[0])
+        with during("stats"):
+            found = queue.stats()
+        there = len(self.prefilled) - 1
+        counts = (found.puts, found.gets, found.items, found.items_high, found.lost)
+        if counts != (there + 2, 2, there, there, 1):
+            raise Violation(f"the counts of {there} items behind two that are gone: {found}")
+        if not found.bytes == found.bytes_high == found.bytes_put - found.bytes_got > 0:
+            raise Violation(f"the bytes of {there} items: {found}")
+        if found.last_dead_pid is None or found.recoveries > 1:
+            raise Violation(f"one was killed, or two: {found}")
+        raised = [marks == (0, 0), marks == (there, 0), marks == (there, found.bytes)]
+        if True not in raised:
+            raise Violation(f"the marks were {marks}, of {found}")
+        label = (BEFORE, "between", AFTER)[raised.index(True)]
+        return {**super().survive(), "label": label}
+
+    def compare(self, reports: Reports) -> str:
+        super().compare(reports)
+        label: str = reports.survivor["label"]
+        return label
+
+    def states(self) -> Sequence[State]:
+        return [State(BEFORE, self.prefilled[1:])]
