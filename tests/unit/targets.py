@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import threading
 import time
+from collections.abc import Callable
 from queue import Empty, Full
 from typing import Any
 
@@ -390,6 +392,34 @@ def put_until_shut_down(queue: Any, results: Any, full: Any) -> None:
                 full.set()
     except fastipc.ShutDown:
         results.put(put)
+
+
+BLOCKED: dict[str, Callable[[Any], Any]] = {
+    "get": lambda queue: queue.get(),
+    "get_many": lambda queue: queue.get_many(3),
+    "get_bytes": lambda queue: queue.get_bytes(),
+    "get_bytes_into": lambda queue: queue.get_bytes_into(bytearray(3)),
+    "wait": lambda queue: select.select([queue], [], [], PATIENCE_S)[0] == [queue],
+    "put": lambda queue: queue.put(1),
+    "put with a timeout": lambda queue: queue.put(1, timeout=PATIENCE_S),
+    "put_many": lambda queue: queue.put_many([1, b"x" * 10_000, 3]),
+    "put_bytes": lambda queue: queue.put_bytes(b""),
+    "put of a block": lambda queue: queue.put(b"x" * 200_000),
+    "put of buffers": lambda queue: queue.put(Buffered(bytearray(200_000))),
+    "join": lambda queue: queue.join(),
+}
+
+
+def tell_what_ends_it(queue: Any, way: str, begins: Any, name: str, results: Any) -> None:
+    """Makes a call that blocks; reports what it returned, or that it was told of the shutdown."""
+    import fastipc
+
+    begins.set()
+    try:
+        outcome = BLOCKED[way](queue)
+    except fastipc.ShutDown:
+        outcome = "ShutDown"
+    results.put((name, outcome))
 
 
 def shut_down(queue: Any, immediate: bool) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import fastipc
 from fastipc import _core
-from tests.support import PATIENCE_S, Background, Flag, ended, in_fork
+from tests.support import PATIENCE_S, Background, Flag, ended, in_fork, until, until_asleep
 from tests.unit import targets
 
 KINDS = ["fastipc", "threads"] if hasattr(threads_queue, "ShutDown") else ["fastipc"]
@@ -256,6 +256,60 @@ def test_a_queue_may_be_shut_down_in_another_process(ctx, children):
     assert outcome(queue.get) == SHUT
     queue.join()
     queue.close()
+
+
+def sleepers(queue):
+    """How many sleep in get and in put."""
+    found = queue.stats()
+    return found.getters, found.putters
+
+
+@pytest.mark.start_methods("fork", "spawn")
+@pytest.mark.parametrize("immediate", [False, True])
+def test_whoever_is_blocked_in_another_process_learns_of_it(ctx, children, immediate):
+    empty, full = ctx.JoinableQueue(), ctx.JoinableQueue(2)
+    heavy, results = ctx.JoinableQueue(max_bytes=300_000), ctx.Queue()
+    full.put_many([1, 2])
+    heavy.put(b"h" * 200_000)
+    blocked = [
+        *((empty, way) for way in ("get", "get_many", "get_bytes", "get_bytes_into", "wait")),
+        *((full, way) for way in ("put", "put with a timeout", "put_many", "put_bytes")),
+        *((full, way) for way in ("put of a block", "put of buffers", "join")),
+        *((heavy, way) for way in ("put of a block", "put of buffers", "join")),
+    ]
+    names = {id(empty): "empty", id(full): "full", id(heavy): "heavy"}
+    expected = {}
+    groups = []
+    for queue, way in blocked:
+        name, begins = f"{way}, {names[id(queue)]}", Flag()
+        expected[name] = {"wait": True, "join": None}.get(way, SHUT)
+        groups.append(children(targets.tell_what_ends_it, queue, way, begins, name, results))
+        assert begins.wait()
+        until_asleep(groups[-1].pid)
+    for queue, getters, putters in ((empty, 4, 0), (full, 0, 6), (heavy, 0, 2)):
+        # Who sleeps is not counted while it looks whether there is something.
+        until(lambda q=queue, n=(getters, putters): sleepers(q) == n, "that all sleep")
+    for queue in (empty, full, heavy):
+        queue.shutdown(immediate)
+    joins = [] if immediate else ["join, full", "join, heavy"]
+    found = dict(results.get(timeout=PATIENCE_S) for _ in range(len(expected) - len(joins)))
+    if not immediate:  # what is there is still to be done
+        assert not set(joins) & set(found)
+        for _ in range(2):
+            assert full.get() in (1, 2)
+            full.task_done()
+        assert heavy.get() == b"h" * 200_000
+        heavy.task_done()
+        found |= dict(results.get(timeout=PATIENCE_S) for _ in joins)
+    assert found == expected
+    for group in groups:
+        group.join()
+    for queue in (empty, full, heavy):
+        assert outcome(queue.get) == outcome(queue.put, 1) == SHUT
+        assert queue.stats().lost == 0
+        assert _core.debug_check(queue)["owned"] == 0
+        queue.close()
+    results.close()
 
 
 def test_batches_meet_the_end_of_the_stream_too():
