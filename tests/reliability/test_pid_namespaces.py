@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import fastipc
 from fastipc import _core
 from tests.crash.harness import Plan, Tally, Target
 from tests.crash.stepper import AsleepPoint
+from tests.layout import word
 from tests.support import (
     PATIENCE_S,
     ROOT,
@@ -203,21 +203,6 @@ def dies_having_used(queue: Any, start: Callable[[Callable[[], Any]], Somebody])
     user = start(use)
     assert ready.wait()
     user.kill()
-
-
-def offset_of(name: str) -> int:
-    """Where a field of the first channel lies in the memory file, by PROTOCOL.md's tables."""
-    text = (ROOT / "csrc" / "PROTOCOL.md").read_text()
-    base = re.search(r"^\| `FIPC_OFF_CHANNEL0` \| (\d+) \|", text, re.M)
-    channel = text.partition("### `fipc_channel_shm`")[2].partition("### ")[0]
-    field = re.search(rf"^\| `{name}` \| (\d+) \|", channel, re.M)
-    assert base and field
-    return int(base[1]) + int(field[1])
-
-
-def word(handle: Any, name: str) -> int:
-    """A lock word (a side's first field) or a turn, as it lies in the memory file."""
-    return int.from_bytes(os.pread(handle._handles()[0], 4, offset_of(name)), sys.byteorder)
 
 
 def put_and_get(queue: Any, leave: Flag) -> None:

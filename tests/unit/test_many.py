@@ -253,6 +253,13 @@ def test_get_many_waits_for_the_first_item_only(queue):
     assert call.result() == ["alone"]
 
 
+def test_get_many_with_a_timeout_gets_what_comes_meanwhile(queue):
+    call = Background(queue.get_many, 5, timeout=PATIENCE_S)
+    call.until_blocked()
+    queue.put_many(["in", "time"])
+    assert call.result() == ["in", "time"]
+
+
 @pytest.mark.parametrize("wrong", [0, -1, -(2**70)])
 def test_get_many_of_nothing_is_refused(queue, wrong):
     with pytest.raises(ValueError, match="max_items must be at least 1"):
@@ -303,6 +310,30 @@ def test_full_says_how_many_were_put():
         queue.put_many("x", timeout=0.01)
     assert caught.value.put_count == 0
     assert drained(queue) == ["a", "b", "c"]
+    queue.close()
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_the_timeout_of_put_many_is_that_of_the_call_and_not_of_each_part(size):
+    queue = fastipc.Queue(1)
+    items = [number.to_bytes(2, "little") * (size // 2) for number in range(500)]
+    taken, ends = [], threading.Event()
+
+    def take_now_and_then():
+        # There is room long before a timeout ends, again and again; for all items after 10 s.
+        while not ends.wait(0.02):
+            if not queue.empty():
+                taken.append(queue.get())
+
+    call = Background(take_now_and_then)
+    try:
+        with pytest.raises(Full, match="of 500 items were put") as caught:
+            queue.put_many(items, timeout=0.5)
+    finally:
+        ends.set()
+        call.result()
+    assert caught.value.put_count == len(taken) + queue.qsize() < 500
+    assert [*taken, *drained(queue)] == items[: caught.value.put_count]
     queue.close()
 
 

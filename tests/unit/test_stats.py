@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 
 import pytest
 
 import fastipc
-from tests.support import PATIENCE_S, Background, Flag, until
+from fastipc import _core
+from tests import layout
+from tests.support import PATIENCE_S, Background, Flag, task_state, until
 from tests.unit import targets
 
 
@@ -275,6 +278,69 @@ def test_many_killed_consumers_are_counted_each(ctx, children):
         with children(targets.get_all, queue, exitcode=-9):
             pass
         assert queue.stats().lost == count
+    queue.close()
+
+
+def stop_inside(group, queue, side):
+    """Stops the only user of a queue while it owns a side's lock."""
+
+    def inside():
+        os.kill(group.pid, signal.SIGSTOP)
+        until(lambda: task_state(group.pid) == "T")
+        if layout.word(queue, side):
+            return True
+        os.kill(group.pid, signal.SIGCONT)
+        return False
+
+    until(inside, f"a stop inside the {side} lock")
+
+
+@pytest.mark.start_methods("fork")
+@pytest.mark.parametrize("side", ["put", "get"])
+def test_a_lock_taken_over_from_who_was_killed_is_counted_once(ctx, children, side):
+    queue, started = ctx.Queue(), Flag()
+    with children(targets.put_and_get_for_ever, queue, 3000, started) as child:
+        assert started.wait()
+        stop_inside(child, queue, side)
+        child.kill()
+    # Nothing was taken over yet, except by stats() itself, which looks under the get lock.
+    assert queue.stats().recoveries == (1 if side == "get" else 0)
+    for _ in range(3):
+        queue.put("mine", timeout=PATIENCE_S)
+        queue.get(timeout=PATIENCE_S)
+        assert queue.stats().recoveries == 1
+    queue.close()
+
+
+SLEEPERS_MASK, SLEEPERS_MORE, SLEEPERS_CLEARED = 3, 2, 4  # FIPC_SLEEPERS_... of csrc/wait.h
+
+
+def test_a_sleeper_that_nobody_woke_is_counted_when_it_has_looked_for_itself():
+    queue = fastipc.Queue()
+
+    def is_counted():
+        call = Background(queue.get)
+        # The mark of one that has gone to sleep again: it would have been left by the first look.
+        mark = until(
+            lambda: (
+                layout.word(queue, "put", "sleepers") & SLEEPERS_MASK == SLEEPERS_MORE
+                and layout.word(queue, "put", "sleepers")
+            ),
+            "a second sleep",
+        )
+        # As a waker leaves it that is killed before it has woken whom it has seen.
+        cleared = (mark & ~SLEEPERS_MASK) + SLEEPERS_CLEARED
+        layout.set_word(queue, cleared & 0xFFFFFFFF, "put", "sleepers")
+        queue.put("found")
+        assert call.result() == "found"
+        # Not if it has looked, and gone to sleep once more, just before the put: then it was woken.
+        return queue.stats().late_wakes
+
+    _core.set_lent(1, lambda: None)  # who has handles under way looks after half a second
+    try:
+        assert until(is_counted, "a late wake") == 1
+    finally:
+        _core.set_lent(0, None)
     queue.close()
 
 
