@@ -306,6 +306,7 @@ cdef class QueueBase:
         cdef uint8_t scratch[SCRATCH_BYTES]
         cdef fipc_got got
         cdef int64_t deadline = FIPC_FOREVER
+        cdef bint copies
         cdef int rc
         if self.closed or self.queue == NULL:
             self.enter()
@@ -313,8 +314,10 @@ cdef class QueueBase:
             deadline = 0
         elif timeout is not None:
             deadline = deadline_after(timeout)
+        # Before anything is taken: whether it is true may raise.
+        copies = self.copies if copy is None else copy
         if self.stash and self.has_stash():
-            return self.unstash(self.copies if copy is None else copy)
+            return self.unstash(copies)
         got.buffer = scratch
         got.buffer_bytes = SCRATCH_BYTES
         rc = fipc_queue_try_get(self.queue, &got)
@@ -329,7 +332,7 @@ cdef class QueueBase:
                 return decode(scratch, got.size_bytes, got.tag)
             finally:
                 self.count_given(1)
-        return self.decode_counted(&got, self.copies if copy is None else copy)
+        return self.decode_counted(&got, copies)
 
     cdef object decode_counted(self, fipc_got *got, bint copies):
         """The object of a message that was taken, which has then reached its caller, for stats()."""
