@@ -191,8 +191,9 @@ cdef class ConnectionBase:
     def send_bytes(self, buf, offset=0, size=None):
         """Send `size` bytes of a bytes-like object, from `offset` on, as one message.
 
-        Blocks while the pipe is full.  Raises ValueError for an offset or size outside the object,
-        BrokenPipeError when nobody can receive any more.
+        Blocks while the pipe is full.  Raises TypeError for what is not bytes-like or not
+        C-contiguous, ValueError for an offset or size outside the object, BrokenPipeError when
+        nobody can receive any more.
         https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection.send_bytes
         """
         cdef Py_buffer view
@@ -216,7 +217,12 @@ cdef class ConnectionBase:
             if (start >= 0 and 0 <= count <= FIPC_INLINE_MAX and fipc_conn_try_send(
                     self.conn, <const char *>out.data + start, count, FASTIPC_TAG_RAW) == 0):
                 return
-        PyObject_GetBuffer(buf, &view, PyBUF_SIMPLE)
+        try:
+            get_buffer(buf, &view, PyBUF_SIMPLE)
+        except BufferError as error:
+            raise TypeError(
+                f"send_bytes() needs a C-contiguous buffer: {error}; pass bytes(...) of it, which copies"
+            ) from None
         try:
             start = offset
             if start < 0:
@@ -430,7 +436,8 @@ cdef class ConnectionBase:
         """Receive the next message into a writable buffer, from `offset` (bytes) on.
 
         Returns its length in bytes.  Blocks until there is one.  Raises EOFError as recv() does,
-        BufferTooShort with the whole message in args[0] if it does not fit.
+        BufferTooShort with the whole message in args[0] if it does not fit, TypeError for what is
+        not a writable C-contiguous buffer.
         https://docs.python.org/3/library/multiprocessing.html#multiprocessing.connection.Connection.recv_bytes_into
         """
         cdef uint8_t scratch[SCRATCH_BYTES]
@@ -451,10 +458,12 @@ cdef class ConnectionBase:
                     self.count_given()
                     return size
         try:
-            PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
+            get_buffer(buf, &view, PyBUF_WRITABLE)
         except BufferError as error:
             # Before anything is received: the message stays.
-            raise TypeError(f"recv_bytes_into() needs a writable buffer: {error}") from None
+            raise TypeError(
+                f"recv_bytes_into() needs a writable C-contiguous buffer: {error}"
+            ) from None
         try:
             start = offset
             if start < 0:

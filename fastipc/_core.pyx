@@ -16,6 +16,7 @@ from cpython.bytes cimport (
 )
 from cpython.buffer cimport (
     PyBUF_SIMPLE,
+    PyBUF_STRIDES,
     PyBUF_WRITABLE,
     PyBuffer_Release,
     PyObject_GetBuffer,
@@ -42,6 +43,7 @@ include "_errors.pxi"
 include "_signals.pxi"
 include "_pickler.pxi"
 include "_messages.pxi"
+include "_buffers.pxi"
 include "_serializers.pxi"
 include "_views.pxi"
 include "_check.pxi"

@@ -5,7 +5,7 @@ cdef object put_raw(QueueBase self, object buf, int64_t deadline):
     """QueueBase.put_bytes()."""
     cdef Py_buffer view
     try:
-        PyObject_GetBuffer(buf, &view, PyBUF_SIMPLE)
+        get_buffer(buf, &view, PyBUF_SIMPLE)
     except BufferError as error:
         raise BufferError(
             f"put_bytes() needs a C-contiguous buffer: {error}; pass bytes(...) of it, which copies"
@@ -166,7 +166,7 @@ cdef object get_raw_into(QueueBase self, object buf, object offset, int64_t dead
     cdef char *at
     cdef int rc
     try:
-        PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
+        get_buffer(buf, &view, PyBUF_WRITABLE)
     except BufferError as error:
         # Before anything is taken: the message stays.
         raise TypeError(

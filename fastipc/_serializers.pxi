@@ -12,7 +12,7 @@ cdef int serialize(object serializer, object obj, object owner, Py_buffer *view)
     """Fills view with what the serializer makes of obj; to be released."""
     data = obj if serializer is None else serializer.dumps(obj)
     try:
-        return PyObject_GetBuffer(data, view, PyBUF_SIMPLE)
+        return get_buffer(data, view, PyBUF_SIMPLE)
     except (TypeError, BufferError) as error:
         if serializer is None:
             raise TypeError(

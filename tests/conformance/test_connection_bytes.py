@@ -95,6 +95,23 @@ def test_send_bytes_of_something_without_a_buffer_is_a_type_error(pipe, wrong):
     assert not right.poll()
 
 
+def test_send_bytes_of_a_buffer_that_is_not_contiguous_is_a_type_error(pipe):
+    left, right = pipe
+    for wrong in (memoryview(b"0123456789")[::2], memoryview(array.array("i", [1, 2, 3]))[::2]):
+        with pytest.raises(TypeError):
+            left.send_bytes(wrong)
+    assert not right.poll()
+
+
+def test_send_bytes_of_an_array_that_is_not_contiguous_is_a_type_error(pipe):
+    numpy = pytest.importorskip("numpy")
+    left, right = pipe
+    for wrong in (numpy.zeros((3, 4)).T, numpy.zeros(10)[::2], numpy.zeros(10, dtype="u1")[::2]):
+        with pytest.raises(TypeError):
+            left.send_bytes(wrong)
+    assert not right.poll()
+
+
 def test_a_negative_maxlength_of_recv_bytes_is_a_value_error(pipe):
     left, right = pipe
     right.send_bytes(b"message")
@@ -232,6 +249,19 @@ def test_a_read_only_buffer_is_a_type_error_and_keeps_fastipcs_message(pipe):
     right.send_bytes(b"kept")
     with pytest.raises(TypeError):
         left.recv_bytes_into(b"read-only buffer")
+    assert left.recv_bytes() == b"kept"
+
+
+@pytest.mark.fastipc_only("bad-buffer-loses-nothing")
+def test_an_array_that_cannot_be_written_as_one_piece_keeps_fastipcs_message(pipe):
+    numpy = pytest.importorskip("numpy")
+    left, right = pipe
+    constant = numpy.zeros(20)
+    constant.flags.writeable = False
+    right.send_bytes(b"kept")
+    for wrong in (constant, numpy.zeros(20)[::2], numpy.zeros((4, 5)).T):
+        with pytest.raises(TypeError):
+            left.recv_bytes_into(wrong)
     assert left.recv_bytes() == b"kept"
 
 

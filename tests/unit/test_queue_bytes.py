@@ -56,6 +56,28 @@ def test_a_buffer_that_is_not_contiguous_is_refused_with_a_remedy(queue):
     assert queue.empty()
 
 
+def test_an_array_that_is_not_contiguous_is_refused_with_a_remedy(queue):
+    numpy = pytest.importorskip("numpy")
+    matrix, dates = numpy.zeros((3, 4)), numpy.zeros(10, dtype="M8[s]")
+    for wrong in (numpy.zeros(10)[::2], matrix.T, numpy.asfortranarray(matrix), dates[::2]):
+        with pytest.raises(BufferError, match=r"C-contiguous.*bytes\("):
+            queue.put_bytes(wrong)
+    assert queue.empty()
+    queue.put_bytes(matrix)
+    assert queue.get_bytes() == bytes(matrix)
+
+
+def test_what_has_no_buffer_any_more_is_another_error(queue):
+    released, closed = memoryview(bytearray(5)), mmap.mmap(-1, 8192)
+    released.release()
+    closed.close()
+    for buffer in (released, closed):
+        for call in (queue.put_bytes, queue.get_bytes_into):
+            with pytest.raises(ValueError, match="released|closed"):
+                call(buffer)
+    assert queue.empty()
+
+
 @pytest.mark.parametrize("wrong", ["text", 5, None, [1]])
 def test_what_is_not_bytes_like_is_refused(queue, wrong):
     with pytest.raises(TypeError):
@@ -143,6 +165,19 @@ def test_a_wrong_buffer_or_offset_leaves_the_message(queue):
     with pytest.raises(ValueError, match="offset too large"):
         queue.get_bytes_into(bytearray(20), 21)
     assert queue.get_bytes() == b"message"
+
+
+def test_an_array_that_cannot_be_written_as_one_piece_leaves_the_message(queue):
+    numpy = pytest.importorskip("numpy")
+    constant = numpy.zeros(20)
+    constant.flags.writeable = False
+    queue.put_bytes(b"message")
+    for wrong in (constant, constant[::2], numpy.zeros(20)[::2], numpy.zeros((4, 5)).T):
+        with pytest.raises(TypeError, match="writable C-contiguous"):
+            queue.get_bytes_into(wrong)
+    room = numpy.zeros(20, dtype="u1")
+    assert queue.get_bytes_into(room) == 7
+    assert bytes(room[:7]) == b"message"
 
 
 def test_the_calls_wait_as_put_and_get_do():

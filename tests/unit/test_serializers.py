@@ -180,6 +180,37 @@ def test_what_a_serializer_raises_is_raised_and_the_queue_goes_on(make):
     assert bad.empty()
 
 
+class AsItIs:
+    """What it is given is bytes-like, or it is not."""
+
+    def dumps(self, obj):
+        return obj
+
+    def loads(self, data):
+        return bytes(data)
+
+
+@pytest.mark.parametrize("serializer", [None, AsItIs()], ids=["bytes", "own"])
+def test_an_array_that_is_not_contiguous_is_refused_by_name(make, serializer):
+    numpy = pytest.importorskip("numpy")
+    queue, (left, right) = make(serializer), fastipc.Pipe(serializer=serializer)
+    matrix = numpy.zeros((3, 4))
+    for wrong in (matrix.T, numpy.zeros(10)[::2]):
+        for owner, put in (
+            (queue, queue.put),
+            (queue, lambda item: queue.put_many([b"first", item])),
+            (left, left.send),
+        ):
+            with pytest.raises(TypeError, match="contiguous bytes-like object.*not ndarray") as why:
+                put(wrong)
+            assert repr(serializer or owner) in str(why.value)
+    assert queue.empty() and not right.poll()
+    queue.put(matrix)
+    assert queue.get(timeout=PATIENCE_S) == bytes(matrix)
+    for end in (left, right):
+        end.close()
+
+
 @pytest.mark.parametrize("serializer", [5, "pickle", object(), Json.dumps])
 def test_what_is_no_serializer_is_refused_at_once(serializer):
     with pytest.raises(TypeError, match="serializer must have dumps"):
