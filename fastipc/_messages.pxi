@@ -1,6 +1,6 @@
 # _messages.pxi - objects to messages and back: the codec for small ones, pickle for the
 # rest. A message is bytes and a tag; how it travels is csrc/'s.
-from fastipc._transcode import pickle_of as _pickle_of
+from fastipc._transcode import pickle_of as _pickle_of, with_buffers as _with_buffers
 
 cdef extern from *:
     """

@@ -370,7 +370,8 @@ cdef class QueueBase:
     def get_bytes(self, block=True, timeout=None):
         """Take the oldest item out of the queue and return its bytes: what put_bytes() was given.
 
-        Of an item of put() they are its pickle.  Waits and raises as get() does.
+        Of an item of put() they are its pickle, for which nothing of it is unpickled.  Waits and
+        raises as get() does.
         """
         if self.closed or self.queue == NULL:
             self.enter()

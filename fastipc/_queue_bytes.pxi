@@ -45,10 +45,15 @@ cdef bytes block_bytes(QueueBase self, fipc_got *got):
 
 cdef bytes buffers_bytes(QueueBase self, fipc_got *got, list held):
     """The pickle of a message whose buffers lie in blocks, with the buffers in it."""
-    cdef object obj = self.decode_buffers(got, held, False)
+    cdef list buffers = []
+    cdef object pickled
     try:
-        return dumps(obj)
-    except MemoryError:
+        pickled = decode_views(got, held, buffers, False)
+        return _with_buffers(pickled, buffers)
+    except OSError:
+        raise
+    except:
+        # No memory, or a signal handler.
         self.put_aside(got, held)
         raise
 

@@ -1,6 +1,7 @@
-"""Coded messages as pickles, without the objects: for who wants the bytes of an instance whose
-class is not to be looked for here. The code is described in _codec_values.h, and read in
-_codec_decode.c; this is the cold path beside it.
+"""Messages as pickles, without the objects: for who wants the bytes of what is not to be made here.
+Of coded ones with instances, whose classes are not to be looked for: the code is described in
+_codec_values.h, and read in _codec_decode.c; this is the cold path beside it. Of pickles whose
+buffers lie beside them, which take them in.
 """
 
 from __future__ import annotations
@@ -8,14 +9,22 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from collections.abc import Iterable
+from typing import Any
 
 _DEEP, _OBJECTS = 0x80, 0x04
-_UINT16, _UINT32 = struct.Struct("<H"), struct.Struct("<I")
+_UINT16, _UINT32, _UINT64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _PROTO, _STOP = b"\x80\x05", b"."
 _MARK, _MEMOIZE, _STACK_GLOBAL, _NEWOBJ = b"(", b"\x94", b"\x93", b"\x81"
 _CONSTANTS = {ord("N"): b"N", ord("T"): b"\x88", ord("F"): b"\x89"}
 # Of a sequence: what begins it, and what takes all since the mark.
 _SEQUENCES = {ord("("): (b"", b"t"), ord("["): (b"]", b"e")}
+# Of a pickle with buffers.
+_FRAME, _NEXT_BUFFER, _READONLY_BUFFER = 0x95, 0x97, 0x98
+_BYTES8, _BYTEARRAY8 = b"\x8e", b"\x96"
+# Of each opcode: how many bytes of argument it has, and how many of them count further ones; -1
+# for what is none, or is followed by lines of text, as none of protocol 5 is. Filled when needed.
+_arguments: list[tuple[int, int]] = []
 
 
 class _Transcoder:
@@ -133,3 +142,67 @@ def pickle_of(data: bytes) -> bytes:
     except (ValueError, IndexError, RecursionError) as error:
         raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG)) from error
     return b"".join([*transcoder.out, _STOP])
+
+
+def _find_arguments() -> None:
+    """Fill the table, from what pickle's own tools know."""
+    import pickletools
+
+    heads = {
+        pickletools.TAKEN_FROM_ARGUMENT1: 1,
+        pickletools.TAKEN_FROM_ARGUMENT4: 4,
+        pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+        pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+    }
+    table = [(-1, 0)] * 256
+    for opcode in pickletools.opcodes:
+        size = opcode.arg.n if opcode.arg else 0
+        head = heads.get(size, 0)
+        table[ord(opcode.code)] = head or size, head
+    _arguments[:] = table
+
+
+def _spliced(pickled: bytes, buffers: Iterable[Any]) -> list[Any]:
+    """What a pickle with its buffers in it consists of."""
+    if not _arguments:
+        _find_arguments()
+    table, view, left = _arguments, memoryview(pickled), iter(buffers)
+    out: list[Any] = []
+    at = copied = 0
+    code = -1
+    while code != _STOP[0]:
+        begin, code = at, pickled[at]
+        size, head = table[code]
+        if size < 0:
+            raise ValueError(f"the unknown opcode {code}")
+        at += 1 + size
+        if head:
+            at += int.from_bytes(pickled[at - head : at], "little")
+        elif code == _FRAME:
+            # What it tells of would have another length. Frames only help whoever reads a file.
+            out.append(view[copied:begin])
+            copied = at
+        elif code == _NEXT_BUFFER:
+            out.append(view[copied:begin])
+            # As pickle does with what stays in band, but that this is in no memo.
+            is_readonly = pickled[at] == _READONLY_BUFFER
+            at += is_readonly
+            copied = at
+            buffer = memoryview(next(left))
+            out += [_BYTES8 if is_readonly else _BYTEARRAY8, _UINT64.pack(buffer.nbytes), buffer]
+    if at != len(pickled):
+        raise ValueError("something stands behind the pickle")
+    out.append(view[copied:])
+    return out
+
+
+def with_buffers(pickled: bytes, buffers: Iterable[Any]) -> bytes:
+    """Return a pickle that holds the buffers that were beside it; what it stands for is not made.
+
+    Raises OSError (EBADMSG) if it stands for nothing.
+    """
+    try:
+        parts = _spliced(pickled, buffers)
+    except (ValueError, IndexError, StopIteration) as error:
+        raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG)) from error
+    return b"".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import mmap
 import pickle
 from multiprocessing import BufferTooShort
@@ -11,7 +12,7 @@ from queue import Empty, Full
 import pytest
 
 import fastipc
-from fastipc import _core
+from fastipc import _core, _transcode
 from tests.support import Background
 from tests.unit import targets
 
@@ -102,6 +103,141 @@ def test_get_bytes_of_an_object_gives_its_pickle(queue, obj):
     queue.put(obj)
     size = queue.get_bytes_into(buffer)
     assert pickle.loads(buffer[:size]) == obj
+
+
+class Parts:
+    """Holds what is read-only and what is not, both beside the pickle and in it."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __reduce_ex__(self, protocol):
+        return Parts, tuple(
+            pickle.PickleBuffer(part) if isinstance(part, bytes | bytearray) else part
+            for part in self.parts
+        )
+
+
+def content(value):
+    """What can be compared of a value that Parts was made with."""
+    try:
+        view = memoryview(value)
+    except TypeError:
+        return value
+    return view.readonly, bytes(view)
+
+
+SHARED = "shared " * 100
+NUMBERS = list(range(50_000))  # in more than one frame
+PARTS = {
+    "writable": [bytearray(b"w" * 100_000)],
+    "read-only": [b"r" * 100_000],
+    "both": [bytearray(b"w" * 3000), b"r" * 3000] * 20,
+    "one of its own block": [bytearray(2 << 20), bytearray(b"w" * 3000), b"r" * (1 << 20)],
+    "in the pickle, too": [b"in", bytearray(b"in"), b"r" * 3000, bytearray(b"w" * 3000), b""],
+    "frames": [NUMBERS, b"r" * 3000, NUMBERS[::-1], bytearray(b"w" * 3000)],
+    "opcodes in strings": ["\x97\x98\x95.", bytearray(b"w" * 3000), "\x97" * 70_000, 2**5000],
+    "shared": [SHARED, bytearray(b"w" * 3000), SHARED, [SHARED], b"r" * 3000, {SHARED: 1.5}],
+}
+
+
+@pytest.mark.parametrize("put", ["put", "put_many"])
+@pytest.mark.parametrize("kind", PARTS)
+def test_get_bytes_of_buffers_gives_a_pickle_that_holds_them(queue, kind, put):
+    for _ in range(3):
+        getattr(queue, put)(Parts(*PARTS[kind]) if put == "put" else [Parts(*PARTS[kind])])
+    expected = [content(part) for part in queue.get().parts]
+    pickled, room = queue.get_bytes(), bytearray(4 << 20)
+    assert pickled == room[: queue.get_bytes_into(room)]
+    # The one in Python minds the frames.
+    for loads in (pickle.loads, pickle._loads):
+        received = loads(pickled)
+        assert [content(part) for part in received.parts] == expected
+        shared = [part for part in received.parts if part == SHARED]
+        assert all(part is shared[0] for part in shared)
+    assert _core.debug_check(queue)["owned"] == 0
+
+
+def test_get_bytes_of_an_array_gives_a_pickle_of_it(queue):
+    numpy = pytest.importorskip("numpy")
+    matrix = numpy.arange(60_000.0).reshape(200, 300)
+    constant = matrix + 1
+    constant.flags.writeable = False
+    sent = [matrix, matrix.T, matrix[::2], constant, matrix[:0], matrix]
+    queue.put(sent)
+    received = pickle.loads(queue.get_bytes())
+    for ours, theirs in zip(received, sent, strict=True):
+        assert (ours == theirs).all() and ours.dtype == theirs.dtype
+        assert ours.strides == pickle.loads(pickle.dumps(theirs, 5)).strides
+        assert ours.flags.writeable
+    assert received[0] is received[-1]
+
+
+class OnlyOnce:
+    """Becomes something that cannot be pickled again."""
+
+    def __reduce_ex__(self, protocol):
+        return becomes_a_function, (pickle.PickleBuffer(bytearray(b"o" * 100_000)),)
+
+
+def becomes_a_function(buffer):
+    return lambda: bytes(buffer)
+
+
+def test_get_bytes_gives_the_pickle_of_what_cannot_be_pickled_again(queue):
+    for put in (queue.put, lambda item: queue.put_many([item])):
+        put(OnlyOnce())
+        assert pickle.loads(queue.get_bytes())() == b"o" * 100_000
+    # What a get_many() has taken before it raised, too.
+    queue.put_many([targets.RaisesOnLoad(), OnlyOnce(), "next"])
+    with pytest.raises(ValueError, match="refuses to be unpickled"):
+        queue.get_many(3)
+    assert pickle.loads(queue.get_bytes())() == b"o" * 100_000
+    assert queue.get() == "next"
+
+
+def test_a_message_stays_when_a_signal_handler_raises_while_its_pickle_is_made(queue, monkeypatch):
+    def interrupted(pickled, buffers):
+        raise KeyboardInterrupt
+
+    queue.put(Parts(bytearray(b"w" * 3000)))
+    queue.put("next")
+    with monkeypatch.context() as patched:
+        patched.setattr(_core, "_with_buffers", interrupted)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                queue.get_bytes()
+            assert queue.qsize() == 2
+    assert pickle.loads(queue.get_bytes()).parts == (b"w" * 3000,)
+    assert queue.get() == "next"
+    assert (queue.stats().gets, queue.stats().lost) == (2, 0)
+    assert _core.debug_check(queue)["owned"] == 0
+
+
+def test_a_damaged_pickle_with_buffers_is_a_pickle_or_an_os_error():
+    pickled, buffers = _core.debug_pickle(Parts(bytearray(b"w" * 3000), b"r" * 3000, 2**500))
+    whole = _transcode.with_buffers(pickled, buffers)
+    assert [content(part) for part in pickle.loads(whole).parts[:2]] == [
+        (False, b"w" * 3000),
+        (True, b"r" * 3000),
+    ]
+    refused = 0
+    for place in range(len(pickled)):
+        for byte in (0x00, 0x2E, 0x63, 0x8B, 0x8D, 0x95, 0x97, 0x98, 0xFF):
+            damaged = bytearray(pickled)
+            damaged[place] = byte
+            try:
+                _transcode.with_buffers(bytes(damaged), buffers)
+            except OSError as error:
+                assert error.errno == errno.EBADMSG
+                refused += 1
+    assert refused > len(pickled)
+    for wrong in (*(pickled[:end] for end in range(len(pickled))), pickled + b"N"):
+        with pytest.raises(OSError):
+            _transcode.with_buffers(wrong, buffers)
+    for few in ([], buffers[:1]):
+        with pytest.raises(OSError):
+            _transcode.with_buffers(pickled, few)
 
 
 @pytest.mark.parametrize("obj", OBJECTS, ids=lambda obj: type(obj).__name__)

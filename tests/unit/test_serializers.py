@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import pickletools
 from typing import Any, ClassVar
 
 import pytest
@@ -53,6 +54,17 @@ class Bomb:
 
     def __reduce__(self):
         return exec, ("raise SystemExit('unpickled')",)
+
+
+class LargeBomb:
+    """The same with a buffer that travels beside the pickle."""
+
+    def __reduce_ex__(self, protocol):
+        return explode, (pickle.PickleBuffer(bytearray(b"l" * 100_000)),)
+
+
+def explode(buffer):
+    raise SystemExit("unpickled")
 
 
 @pytest.fixture(params=["Queue", "JoinableQueue"])
@@ -322,6 +334,29 @@ def test_the_ends_of_a_queue_unpickle_nothing_for_bytes():
     data = pickle.dumps(Bomb(), 5)
     queue._writer.send_bytes(data)
     assert queue._reader.recv_bytes() == data
-    queue.put(Bomb())
-    assert queue._reader.recv_bytes() == _core.dumps(Bomb())
+    for bomb in (Bomb(), LargeBomb()):
+        expected = _core.dumps(bomb)
+        room = bytearray(2 * len(expected))
+        takes = {
+            "recv_bytes": queue._reader.recv_bytes,
+            "get_bytes": queue.get_bytes,
+            "get_bytes_into": lambda room=room: bytes(room[: queue.get_bytes_into(room)]),
+        }
+        for take in takes.values():
+            queue.put(bomb)
+            queue.put_many([bomb, "next"])
+            for _ in range(2):
+                # Framed otherwise.
+                assert opcodes(take()) == opcodes(expected)
+            assert queue.get(timeout=PATIENCE_S) == "next"
+    assert _core.debug_check(queue)["owned"] == 0
     queue.close()
+
+
+def opcodes(pickled):
+    """What a pickle does, whatever its frames."""
+    return [
+        (code.name, argument)
+        for code, argument, _ in pickletools.genops(pickled)
+        if code.name not in ("FRAME", "MEMOIZE")
+    ]
