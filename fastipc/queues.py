@@ -108,6 +108,8 @@ class _QueueEnd(Connection):
 
     def recv_bytes(self, maxlength=None):
         """Take an item as bytes, a pickle or what a serializer made; see Queue.get_bytes()."""
+        if maxlength is not None and maxlength < 0:
+            raise ValueError("negative maxlength")
         data = self._queue.get_bytes()
         if maxlength is not None and len(data) > maxlength:
             raise OSError("bad message length")
@@ -124,8 +126,18 @@ class _QueueEnd(Connection):
     def send_bytes(self, buf, offset=0, size=None):
         """Put the item whose bytes are in `buf`; see Queue.put_bytes()."""
         data = memoryview(buf).cast("B")
-        end = len(data) if size is None else offset + size
-        self._queue.put_bytes(data[offset:end])
+        # As Connection.send_bytes() does: a slice would take what is there.
+        if offset < 0:
+            raise ValueError("offset is negative")
+        if len(data) < offset:
+            raise ValueError("buffer length < offset")
+        if size is None:
+            size = len(data) - offset
+        elif size < 0:
+            raise ValueError("size is negative")
+        elif len(data) < offset + size:
+            raise ValueError("buffer length < offset + size")
+        self._queue.put_bytes(data[offset : offset + size])
 
     def close(self):
         """Do nothing: the queue has one life, and Queue.close() ends it."""

@@ -95,6 +95,28 @@ def test_the_reader_of_a_queue_receives_what_the_queue_was_given(impl):
     assert queue._reader.poll() is False
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((-1,), "offset is negative"),
+        ((4,), "buffer length < offset"),
+        ((0, -1), "size is negative"),
+        ((1, 3), r"buffer length < offset \+ size"),
+    ],
+)
+def test_the_writer_of_a_queue_refuses_a_part_that_is_not_there(impl, arguments, text):
+    queue = impl.Queue()
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        queue._writer.send_bytes(b"123", *arguments)
+    assert not queue._reader.poll()
+    queue._writer.send_bytes(b"123", 1, 2)
+    queue._writer.send_bytes(b"123", 3)
+    with pytest.raises(ValueError, match="^negative maxlength$"):
+        queue._reader.recv_bytes(-1)
+    assert [queue._reader.recv_bytes() for _ in range(2)] == [b"23", b""]
+    queue.close()
+
+
 def test_the_reader_and_writer_are_connections(impl):
     for queue in (impl.Queue(), impl.SimpleQueue()):
         for end in (queue._reader, queue._writer):
