@@ -12,6 +12,8 @@ from cpython.bytearray cimport (
 )
 from cpython.buffer cimport PyBuffer_FillInfo
 
+from operator import index as _index
+
 cdef struct index_head:
     uint32_t buffer_count
     uint32_t inline       # 1: entries and pickle follow; 0: in block 0, size_bytes of them
@@ -44,13 +46,19 @@ def set_view_limit(size_bytes):
     What get() returns may lie over shared memory, as a NumPy array does, until it is gone.  A
     process that keeps more than the limit gets its further messages copied, as with copy=True.
     The limit is an eighth of the machine's memory, at least 256 MiB.  0 copies everything.
-    Raises ValueError for a negative limit.
+    Raises ValueError for a negative limit, TypeError for one that is no integer.
     """
     global view_limit
     before = view_limit
-    if size_bytes < 0:
-        raise ValueError(f"a limit of {size_bytes} bytes; 0 keeps no views at all")
-    view_limit = min(size_bytes, 1 << 62)
+    try:
+        limit = _index(size_bytes)
+    except TypeError:
+        raise TypeError(
+            f"a limit is a whole number of bytes, not {type(size_bytes).__name__}"
+        ) from None
+    if limit < 0:
+        raise ValueError(f"a limit of {limit} bytes; 0 keeps no views at all")
+    view_limit = min(limit, 1 << 62)
     return before
 
 

@@ -224,6 +224,24 @@ def test_beyond_the_limit_messages_are_copied(queue):
         fastipc.set_view_limit(before)
 
 
+def test_a_view_limit_is_a_whole_number():
+    class Number:
+        def __index__(self):
+            return 123
+
+    before = fastipc.get_view_limit()
+    for wrong in (1.5, "x", None, b"1"):
+        with pytest.raises(TypeError, match=f"whole number of bytes, not {type(wrong).__name__}"):
+            fastipc.set_view_limit(wrong)
+        assert fastipc.get_view_limit() == before
+    try:
+        for limit, found in ((Number(), 123), (numpy.int64(5), 5), (True, 1), (2**70, 2**62)):
+            fastipc.set_view_limit(limit)
+            assert fastipc.get_view_limit() == found
+    finally:
+        fastipc.set_view_limit(before)
+
+
 def test_a_forked_child_keeps_what_its_parent_lets_go(queue):
     sent = numbers(LARGE)
     queue.put(sent)
