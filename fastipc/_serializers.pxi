@@ -40,4 +40,5 @@ cdef object deserialize(object serializer, object data, uint16_t tag, object own
     check_tag(tag, owner)
     if serializer is None:
         return data if PyBytes_CheckExact(data) else bytes(data)
-    return serializer.loads(PyMemoryView_FromObject(data))
+    # As that of a small message, which is bytes, is anyway.
+    return serializer.loads(PyMemoryView_FromObject(data).toreadonly())

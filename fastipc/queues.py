@@ -190,8 +190,8 @@ class Queue(_core.QueueBase, _standard.Queue):
     copy       True: get() copies large buffers, such as NumPy arrays, in the place of
                returning objects over shared memory
     serializer an object with dumps(obj), which returns something bytes-like, and
-               loads(memoryview); or None: bytes-like objects only, nothing is ever pickled;
-               it travels with the queue (a module by its name)
+               loads(memoryview), of a read-only one; or None: bytes-like objects only, nothing
+               is ever pickled; it travels with the queue (a module by its name)
     ctx        accepted for multiprocessing's sake; a queue serves every start method
 
     Raises OverflowError for a maxsize above 2147483647, TypeError for one that is no integer

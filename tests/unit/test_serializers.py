@@ -12,6 +12,7 @@ import pytest
 import fastipc
 from fastipc import _core
 from tests.support import PATIENCE_S, Background
+from tests.unit import targets
 
 
 class Json:
@@ -246,6 +247,32 @@ def test_a_large_message_is_decoded_in_place_or_copied(make):
     queue.put(b"x" * 100_000)
     kept = queue.get(timeout=PATIENCE_S, copy=True)
     assert fastipc.get_view_bytes() == 0 and kept == b"x" * 100_000
+
+
+class Views:
+    """Keeps what loads() is given."""
+
+    def dumps(self, obj):
+        return obj
+
+    def loads(self, data):
+        return data
+
+
+@pytest.mark.parametrize("size", [5, 5000, 500_000])
+@pytest.mark.parametrize("copy", [False, True])
+def test_loads_is_given_a_view_that_cannot_be_written_to(make, size, copy):
+    queue, (left, right) = make(Views(), copy=copy), fastipc.Pipe(serializer=Views())
+    data = targets.pattern(1, size)
+    queue.put(data)
+    queue.put_many([data])
+    sending = Background(left.send, data)
+    for view in (queue.get(timeout=PATIENCE_S), *queue.get_many(1), right.recv()):
+        assert type(view) is memoryview and view.readonly and view.format == "B"
+        assert view == data
+    sending.result()
+    for end in (left, right):
+        end.close()
 
 
 @pytest.mark.parametrize("kind", ["Pipe", "SimpleQueue"])
