@@ -132,6 +132,14 @@ def check(queue, obj):
     assert_same(_core.debug_decode(*_core.debug_encode(obj)), expected)
     queue.put(obj)
     assert_same(queue.get(), expected)
+    queue.put(obj)
+    assert_same(pickle.loads(queue.get_bytes()), expected)
+    queue.put_many([obj, obj, obj])
+    found = queue.get_many(2)
+    assert len(found) == 2
+    for one in found:
+        assert_same(one, expected)
+    assert_same(pickle.loads(queue.get_bytes()), expected)
 
 
 @contextlib.contextmanager

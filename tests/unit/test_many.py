@@ -154,6 +154,49 @@ def test_large_buffers_travel_in_batches_and_can_be_copied(queue, copy):
     del received
 
 
+class Viewed:
+    """A serializer for bytes that keeps the view it is given, but of what it refuses."""
+
+    def dumps(self, obj):
+        return b"refused" if isinstance(obj, targets.RaisesOnLoad) else obj.data
+
+    def loads(self, data):
+        if data == b"refused":
+            raise ValueError("on purpose")
+        return targets.Buffered(data)
+
+
+@pytest.mark.parametrize("of_call", [None, False, True])
+@pytest.mark.parametrize("of_queue", [False, True])
+@pytest.mark.parametrize("options", [{}, {"serializer": Viewed()}], ids=["pickle", "own"])
+@pytest.mark.parametrize("way", ["get", "get_many", "get_many, from what was kept"])
+def test_large_buffers_are_copied_where_the_call_says_so_or_else_the_queue(
+    way, options, of_queue, of_call
+):
+    queue = fastipc.Queue(copy=of_queue, **options)
+    sent = [targets.Buffered(bytearray(letter * 100_000)) for letter in (b"a", b"b")]
+    before = fastipc.get_view_bytes()
+    if way == "get":
+        for item in sent:
+            queue.put(item)
+        received = [queue.get(copy=of_call) for _ in sent]
+    else:
+        queue.put_many([targets.RaisesOnLoad(), *sent] if "kept" in way else sent)
+        if "kept" in way:
+            with pytest.raises(ValueError):
+                queue.get_many(3)
+        received = queue.get_many(3, copy=of_call)
+    copies = of_queue if of_call is None else of_call
+    kept = fastipc.get_view_bytes() - before
+    assert kept == 0 if copies else kept >= 200_000
+    assert _core.debug_check(queue)["owned"] == (0 if copies else 2)
+    assert [bytes(item.data) for item in received] == [bytes(item.data) for item in sent]
+    del received
+    assert fastipc.get_view_bytes() == before
+    assert _core.debug_check(queue)["owned"] == 0
+    queue.close()
+
+
 def test_single_items_and_batches_mix(queue):
     queue.put("first")
     queue.put_many(["second", "third"])
