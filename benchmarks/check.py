@@ -13,13 +13,24 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.report import Outcome
-from benchmarks.rows import BEST, FLOOR, MIX_PARTS, NUMBER, OWN, PARTS, ROWS, Row
+from benchmarks.rows import (
+    BEST,
+    FLOOR,
+    MIX_PARTS,
+    NUMBER,
+    OWN,
+    PARTS,
+    ROWS,
+    SECONDS_OF,
+    Row,
+    chosen,
+)
 from fastipc._bench import environment, results as kept_results
 from fastipc._bench.adapters import ADAPTERS
 from fastipc._bench.cases import CASES
@@ -62,6 +73,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="how long a measurement lasts, after its warm-up (default: %(default)s)",
     )
     parser.add_argument(
+        "--seconds-of",
+        metavar="CASE=SECONDS",
+        type=_case_seconds,
+        action="append",
+        default=[],
+        help="how long one of this case lasts, as often as needed (default: as --seconds, and at "
+        f"least {', '.join(f'{case}={least:g}' for case, least in SECONDS_OF.items())})",
+    )
+    parser.add_argument(
         "--peers",
         metavar="PEER,...",
         type=_peer_names,
@@ -95,6 +115,19 @@ def _row_name(text: str) -> str:
     return text
 
 
+def _case_seconds(text: str) -> tuple[str, float]:
+    case, _, number = text.partition("=")
+    if case not in CASES:
+        raise argparse.ArgumentTypeError(f"there is no case {case!r}")
+    try:
+        seconds = float(number)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} says no time: CASE=SECONDS, above 0")
+    return case, seconds
+
+
 def _peer_names(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
     for name in names:
@@ -108,11 +141,7 @@ def _peer_names(text: str) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check; the result is the exit status."""
     options = parse(arguments)
-    rows = [
-        row
-        for row in ROWS
-        if not options.rows or row.name in options.rows or row.case in options.rows
-    ]
+    rows = chosen(options.rows)
     if options.list:
         for row in rows:
             print(f"{row.name:50} {row.target}{'' if row.negotiable else '  not negotiable'}")
@@ -136,8 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         used: dict[str, Any] = {
             **asdict(settings),
+            "seconds_of": check.seconds_of(),
             "rounds": options.rounds,
             "candidate": options.candidate,
+            "chosen": options.rows,
         }
         document = kept_results.document(check.results, where, used)
         kept_results.write(options.json, {**document, "rows": report.kept(outcomes)})
@@ -153,6 +184,7 @@ class Check:
         self.results = Results()
         self._options = options
         self._settings = settings
+        self._seconds_of = dict(options.seconds_of)
         self._candidate: str = options.candidate
         # For each case whom to measure: first those that are always needed, then who may be best.
         self._named: dict[str, list[str]] = {}
@@ -185,18 +217,28 @@ class Check:
         lists = [*self._named.values(), *self._rivals.values()]
         return list(dict.fromkeys(peer for peers in lists for peer in peers))
 
+    def seconds_of(self) -> dict[str, float]:
+        """Return how long a measurement lasts, of those cases of which it is another time."""
+        times = {case: self._settings_of(case).seconds for case in self._named}
+        return {case: time for case, time in times.items() if time != self._settings.seconds}
+
+    def _settings_of(self, case: str) -> Settings:
+        least = max(self._settings.seconds, SECONDS_OF.get(case, 0.0))
+        return replace(self._settings, seconds=self._seconds_of.get(case, least))
+
     def round(self, number: int) -> None:
         """Measure everything once."""
         for case in self._named:
+            settings = self._settings_of(case)
             order = self._order(case, number)
             for peer in reversed(order) if number % 2 else order:
                 if peer.startswith(FLOOR):
-                    taken = self.results.keep(peer, "floor", _measure_floor(peer, self._settings))
+                    taken = self.results.keep(peer, "floor", _measure_floor(peer, settings))
                 elif reason := self._reason_to_drop(case, peer, number):
                     taken = self.results.keep(case, peer, reason)
                     continue
                 else:
-                    taken = self.results.take(case, peer, self._settings)
+                    taken = self.results.take(case, peer, settings)
                 self._show(number, case, peer, taken)
 
     def _order(self, case: str, number: int) -> list[str]:

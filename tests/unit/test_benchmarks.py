@@ -19,7 +19,7 @@ from fastipc._bench import measure as measure_module, payloads
 from fastipc._bench.adapters import ADAPTERS
 from fastipc._bench.cases import CASES
 from fastipc._bench.cases_queue import due_of
-from fastipc._bench.measure import MeasurementError, Session, Settings, measure
+from fastipc._bench.measure import SERIOUS_SECONDS, MeasurementError, Session, Settings, measure
 from fastipc._bench.payloads import FULL_CHECK_EVERY
 from fastipc._bench.results import Results
 
@@ -357,6 +357,48 @@ def test_the_check_fails_on_a_miss_and_keeps_all_results(
     assert all(each["value"] > 0 for each in taken["multiprocessing"] + taken["mp-pipe"])
     assert {each["kind"] for each in taken["torch"]} == {"absent"}
     assert {"cpu", "kernel", "python", "peers", "commit"} <= document["environment"].keys()
+
+
+def test_each_case_is_measured_as_long_as_was_asked_for_and_the_file_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, seen = tmp_path / "results.json", {}
+
+    def take(self: Results, case: str, peer: str, settings: Settings) -> dict[str, float]:
+        seen[case] = settings.seconds
+        return self.keep(case, peer, {"value": 1.0})
+
+    monkeypatch.setattr(Results, "take", take)
+    chosen = ["queue-64B/multiprocessing", "queue-many-100/own:queue-int", "queue-burst-million"]
+    times = ["--seconds", "0.25", "--seconds-of", "queue-64B=0.5", "--seconds-of", "queue-int=2"]
+    arguments = ["--rounds", "1", "--peers", "", "--json", str(kept), *chosen]
+    check.main([*arguments, *times])
+    own = {"queue-64B": 0.5, "queue-int": 2.0, "queue-burst-million": 0.6}
+    assert seen == {**own, "queue-many-100": 0.25}
+    settings = json.loads(kept.read_text())["settings"]
+    assert settings["seconds_of"] == own
+    assert settings["chosen"] == chosen
+    check.main([*arguments, "--seconds", "1"])
+    assert seen["queue-burst-million"] == 1.0
+    check.main([*arguments, "--seconds-of", "queue-burst-million=0.1"])
+    assert seen["queue-burst-million"] == 0.1
+
+
+@pytest.mark.parametrize("text", ["queue-of-dreams=1", "queue-int", "queue-int=0", "queue-int=x"])
+def test_a_time_of_a_case_that_is_none_is_a_usage_error(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        check.main(["--seconds-of", text])
+    assert ended.value.code == 2
+    assert text.partition("=")[0] in capsys.readouterr().err
+
+
+def test_a_case_that_asks_about_a_number_lasts_long_enough_to_get_it() -> None:
+    asking = [case.name for case in CASES.values() if case.fixed_count is not None]
+    assert asking
+    for name in asking:
+        assert rows.SECONDS_OF.get(name, 0) >= SERIOUS_SECONDS
 
 
 def test_the_check_reports_a_candidate_that_is_absent(capsys: pytest.CaptureFixture[str]) -> None:
