@@ -3,7 +3,8 @@
 Writes the table between its markers in README.md, that of the marks that were missed in
 docs/performance.md, and the chart docs/benchmarks.svg. With ``--scaling RESULT.json`` instead, the
 table in docs/performance.md of what more CPUs bring. Nothing in them is typed by hand, and no case
-of the result is left out.
+of the result is left out. A result whose rows are not what its numbers give, or with settings that
+no program keeps, is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import moves_arrays
+from benchmarks import report
+from benchmarks.report import Outcome, moves_arrays
+from benchmarks.rows import chosen
 from fastipc._bench import environment, plot, results as kept_results
 from fastipc._bench.cases import CASES
 from fastipc._bench.results import Results, best_other, better, shown
@@ -24,6 +27,16 @@ BEGIN = "<!-- benchmark table -->"
 BEGIN_MISSED = "<!-- missed marks -->"
 BEGIN_SCALING = "<!-- scaling -->"
 END = "<!-- end -->"
+# What benchmarks.check and `python -m fastipc bench` keep of how they measured.
+SETTINGS = (
+    "start_method",
+    "seconds",
+    "lap_timeout_seconds",
+    "seconds_of",
+    "rounds",
+    "candidate",
+    "chosen",
+)
 
 
 class PageError(Exception):
@@ -57,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write_all(options: argparse.Namespace) -> None:
     """Write all that is made of a result of benchmarks.check. Raises OSError, or what is wrong."""
     results, kept = kept_results.read(options.result)
+    check_settings(kept, options.result)
+    check_rows(results, kept, options.result)
     candidate = kept["settings"].get("candidate", "fastipc")
     caption = environment.caption(kept["environment"])
     text = options.readme.read_text(encoding="utf-8")
@@ -71,9 +86,37 @@ def write_all(options: argparse.Namespace) -> None:
 def write_scaling(result: Path, document: Path) -> None:
     """Write the table of a result of `python -m fastipc bench --json` on a larger machine."""
     results, kept = kept_results.read(result)
+    check_settings(kept, result)
     made = table(results, kept, kept["settings"].get("candidate", "fastipc"))
     text = document.read_text(encoding="utf-8")
     document.write_text(replace(text, BEGIN_SCALING, made, document), encoding="utf-8")
+
+
+def check_settings(kept: dict[str, Any], path: Path) -> None:
+    """Raise PageError if a result has settings that no program keeps."""
+    unknown = [key for key in kept["settings"] if key not in SETTINGS]
+    if unknown:
+        raise PageError(f"{path} has settings that nothing here writes: {', '.join(unknown)}")
+
+
+def check_rows(results: Results, kept: dict[str, Any], path: Path) -> None:
+    """Raise PageError if the rows of a result are not what its numbers and today's marks give."""
+    rows = kept.get("rows")
+    if rows is None:
+        raise PageError(f"{path} has no rows: it is no result of benchmarks.check")
+    settings = kept["settings"]
+    outcomes = [
+        Outcome(row, settings.get("candidate", "fastipc"), results)
+        for row in chosen(settings.get("chosen", []))
+    ]
+    due = {row["row"]: row for row in report.kept(outcomes)}
+    found = {row["row"]: row for row in rows}
+    differ = [name for name in {**due, **found} if due.get(name) != found.get(name)]
+    if differ or len(found) != len(rows):
+        raise PageError(
+            f"{path}: its rows are not those that its results and benchmarks/rows.py give: "
+            f"{', '.join(differ) or 'some are there twice'}"
+        )
 
 
 def table(results: Results, kept: dict[str, Any], candidate: str) -> str:
@@ -83,7 +126,6 @@ def table(results: Results, kept: dict[str, Any], candidate: str) -> str:
         "| --- | --- | ---: | ---: | ---: | --- | ---: |",
     ]
     lines += [_line(results, case, candidate) for case in results.rounds if case in CASES]
-    rounds = kept["settings"].get("rounds", 1)
     where = environment.caption(kept["environment"])
     versions = ", ".join(
         f"{name} {version}"
@@ -92,10 +134,17 @@ def table(results: Results, kept: dict[str, Any], candidate: str) -> str:
     )
     date = kept["environment"]["date"].partition("T")[0]
     note = (
-        f"{date}, {where}; medians of {rounds} interleaved rounds. The factors say how many times "
-        f"better {candidate} is: below 1x it loses."
+        f"{date}, {where}; {_how(kept['settings'])}. The factors say how many times better "
+        f"{candidate} is: below 1x it loses."
     )
     return "\n".join([*lines, "", note + (f" Compared with {versions}." if versions else "")])
+
+
+def _how(settings: dict[str, Any]) -> str:
+    """Return how long was measured, and how often."""
+    text = f"medians of {settings['rounds']} interleaved rounds of {settings['seconds']:g} s"
+    others = [f"{case} {seconds:g} s" for case, seconds in settings.get("seconds_of", {}).items()]
+    return text + (f" ({', '.join(others)})" if others else "")
 
 
 def missed_table(kept: dict[str, Any]) -> str:

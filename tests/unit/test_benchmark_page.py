@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import page
+from benchmarks import page, report
+from benchmarks.report import Outcome
+from benchmarks.rows import chosen
 from fastipc._bench import environment, results as kept_results
 from fastipc._bench.results import Results
 from tests import support
@@ -39,9 +43,25 @@ def kept(tmp_path: Path) -> Path:
     (tmp_path / "missed.md").write_text(f"before\n{page.BEGIN_MISSED}\n{page.END}\nbehind\n")
     path = tmp_path / "kept.json"
     where = environment.describe(["fastipc", "multiprocessing"])
-    used = {"rounds": 1, "candidate": "fastipc"}
-    kept_results.write(path, kept_results.document(results, where, used))
+    used = {
+        "seconds": 0.3,
+        "seconds_of": {"queue-int": 0.6},
+        "rounds": 1,
+        "candidate": "fastipc",
+        "chosen": ["queue-int", "queue-descriptors"],
+    }
+    rows = report.kept([Outcome(row, "fastipc", results) for row in chosen(used["chosen"])])
+    kept_results.write(path, {**kept_results.document(results, where, used), "rows": rows})
     return path
+
+
+def change(kept: Path, *keys: Any, to: Any) -> None:
+    """Change what a kept result says at one place, as somebody with an editor would."""
+    document = place = json.loads(kept.read_text())
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = to
+    kept.write_text(json.dumps(document))
 
 
 def write(kept: Path, readme: Path) -> subprocess.CompletedProcess[str]:
@@ -100,6 +120,40 @@ def test_a_file_that_is_no_result_is_an_error_and_no_traceback(tmp_path: Path) -
     done = write(path, path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "to", "named"),
+    [
+        (("results", "queue-int", "zeroq"), [{"value": 5e5}], "queue-int/best"),
+        (("rows", 0, "met"), False, "queue-int/multiprocessing"),
+        (("rows", 0, "least_ratio"), 1, "queue-int/multiprocessing"),
+        (("rows", 0), {"row": "queue-64B/best"}, "queue-int/multiprocessing, queue-64B/best"),
+        (("settings", "chosen"), [], "queue-tuple/multiprocessing"),
+        (("rows",), [], "queue-int/multiprocessing"),
+        (("rows",), None, "no rows"),
+        (("settings", "cases_of_other_runs"), {"queue-int": "older.json"}, "cases_of_other_runs"),
+    ],
+)
+def test_a_result_that_was_put_together_by_hand_is_refused(
+    place: tuple[Any, ...], to: Any, named: str, kept: Path
+) -> None:
+    readme = kept.with_name("README.md")
+    readme.write_text(README)
+    change(kept, *place, to=to)
+    done = write(kept, readme)
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert readme.read_text() == README
+
+
+def test_the_line_below_the_table_says_how_long_each_was_measured(kept: Path) -> None:
+    results, document = kept_results.read(kept)
+    note = "medians of 1 interleaved rounds of 0.3 s (queue-int 0.6 s)."
+    assert note in page.table(results, document, "fastipc")
+    del document["settings"]["seconds_of"]  # `python -m fastipc bench` keeps none
+    assert "rounds of 0.3 s." in page.table(results, document, "fastipc")
 
 
 def test_the_marks_that_were_missed_are_listed_and_no_others() -> None:

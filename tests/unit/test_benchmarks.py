@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import check, floor, rows
+from benchmarks import check, floor, page, rows
 from benchmarks.report import UNITS, Outcome
 from benchmarks.rows import ROWS, Row
 from fastipc._bench import measure as measure_module, payloads
@@ -378,6 +378,7 @@ def test_each_case_is_measured_as_long_as_was_asked_for_and_the_file_says_so(
     settings = json.loads(kept.read_text())["settings"]
     assert settings["seconds_of"] == own
     assert settings["chosen"] == chosen
+    assert settings.keys() <= set(page.SETTINGS)
     check.main([*arguments, "--seconds", "1"])
     assert seen["queue-burst-million"] == 1.0
     check.main([*arguments, "--seconds-of", "queue-burst-million=0.1"])
