@@ -49,6 +49,19 @@ def test_a_line_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         run(tmp_path, "# why\ntests.unit.test_b without a reason\n")
 
 
-def test_the_projects_own_list_can_be_read() -> None:
-    text = Path(check_skips.__file__).with_name("skips.txt").read_text()
-    assert isinstance(check_skips.read_allowed(text), list)
+def own(name: str) -> list[check_skips.Skip]:
+    return check_skips.read_allowed(Path(check_skips.__file__).with_name(name).read_text())
+
+
+@pytest.mark.parametrize("name", ["skips.txt", "skips-bench.txt"])
+def test_the_projects_own_lists_can_be_read(name: str) -> None:
+    assert own(name)
+
+
+def test_a_library_may_be_absent_only_where_no_library_is_needed() -> None:
+    test = "tests.unit.test_benchmarks::test_each_library_gives_numbers_where_it_is_installed"
+    reason = "absent: {0} cannot be imported: No module named '{0}'"
+    for peer, allowed in (("zeroq", False), ("hyperq", False), ("torch", True)):
+        skip = check_skips.Skip(f"{test}[queue-int-{peer}]", reason.format(peer))
+        assert check_skips.is_allowed(skip, own("skips.txt"))
+        assert check_skips.is_allowed(skip, own("skips-bench.txt")) == allowed
