@@ -197,7 +197,9 @@ class Check:
         named = self._named.setdefault(row.case, [self._candidate])
         rivals = self._rivals.setdefault(row.case, [])
         if row.against == BEST:
-            rivals += [peer for peer in self._options.peers if peer not in rivals]
+            among = row.among or self._options.peers
+            wanted = [peer for peer in self._options.peers if peer in among]
+            rivals += [peer for peer in wanted if peer not in rivals]
         elif row.against == PARTS:
             for case in MIX_PARTS:
                 self._need_own(case)

@@ -97,6 +97,8 @@ class Outcome:
                 continue
             if row.case.startswith("numpy") and not moves_arrays(peer):
                 continue
+            if row.among and peer not in row.among:
+                continue
             taken = rounds[number]
             if row.key not in taken:
                 continue
@@ -210,6 +212,7 @@ def kept(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "candidate": outcome.candidate,
             "against": outcome.row.against,
             "compared_with": outcome.whom(),
+            "among": list(outcome.row.among),
             "target": outcome.row.target,
             "least_ratio": outcome.row.least,
             "negotiable": outcome.row.negotiable,

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import check, floor, page, rows
 from benchmarks.report import UNITS, Outcome
 from benchmarks.rows import ROWS, Row
-from fastipc._bench import measure as measure_module, payloads
+from fastipc._bench import cases_shared, measure as measure_module, payloads
 from fastipc._bench.adapters import ADAPTERS
 from fastipc._bench.cases import CASES
 from fastipc._bench.cases_queue import due_of
@@ -280,6 +280,24 @@ def test_the_best_peer_is_the_best_one_of_each_round_and_never_multiprocessing()
     assert best.met
 
 
+def test_a_row_may_look_for_the_best_peer_among_some_and_only_they_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = results(fastipc=[8.0], zeroq=[4.0], hyperq=[2.0])
+    row = Row("queue-int", "best", 0, among=("hyperq", "zmq"))
+    assert Outcome(row, "fastipc", taken).ratios == [4.0]
+    seen = []
+
+    def take(self: Results, case: str, peer: str, settings: Settings) -> dict[str, float]:
+        seen.append(peer)
+        return self.keep(case, peer, {"value": 1.0})
+
+    monkeypatch.setattr(Results, "take", take)
+    monkeypatch.setattr(rows, "ROWS", [row])
+    assert check.main(["--rounds", "1", "--peers", "zeroq,zmq,hyperq"]) == 0
+    assert seen == ["fastipc", "zmq", "hyperq"]
+
+
 def test_raw_memory_is_no_best_peer_of_arrays() -> None:
     taken = Results()
     for peer, number in (("fastipc", 1.0), ("iceoryx2", 5.0), ("dejaq", 0.5)):
@@ -421,4 +439,9 @@ def test_every_row_has_its_cases() -> None:
     assert {row.case for row in ROWS} <= CASES.keys()
     own = {row.against.removeprefix("own:") for row in ROWS if row.against.startswith("own:")}
     assert own | set(rows.MIX_PARTS) <= CASES.keys()
+    assert {peer for row in ROWS for peer in row.among} <= ADAPTERS.keys()
+    # Those of more CPUs than this project's machine has are measured on another, without rows.
+    shared = {case.name for case in cases_shared.CASES}
+    unmeasured = CASES.keys() - {row.case for row in ROWS} - own - set(rows.MIX_PARTS)
+    assert unmeasured <= shared
     assert len({row.name for row in ROWS}) == len(ROWS)
