@@ -37,6 +37,12 @@ SETTINGS = (
     "candidate",
     "chosen",
 )
+# What is shown of a case beside its value, where it has that: of all of these less is better.
+BESIDE = {
+    "p99_us": ("the same, p99", "us"),
+    "p99.9_us": ("the same, p99.9", "us"),
+    "memory_mib": ("the same, memory of all processes while all wait", "MiB"),
+}
 
 
 class PageError(Exception):
@@ -125,7 +131,14 @@ def table(results: Results, kept: dict[str, Any], candidate: str) -> str:
         f"| case | unit | {candidate} | multiprocessing | | best other | |",
         "| --- | --- | ---: | ---: | ---: | --- | ---: |",
     ]
-    lines += [_line(results, case, candidate) for case in results.rounds if case in CASES]
+    for case in results.rounds:
+        if case in CASES:
+            lines.append(_line(results, case, candidate))
+            lines += [
+                _line(results, case, candidate, key)
+                for key in BESIDE
+                if results.number(case, candidate, key) is not None
+            ]
     where = environment.caption(kept["environment"])
     versions = ", ".join(
         f"{name} {version}"
@@ -137,6 +150,9 @@ def table(results: Results, kept: dict[str, Any], candidate: str) -> str:
         f"{date}, {where}; {_how(kept['settings'])}. The factors say how many times better "
         f"{candidate} is: below 1x it loses."
     )
+    few = [row["case"] for row in kept.get("rows", []) if row["among"]]
+    if few:
+        note += f" Of the others, only the nearest were measured in {', '.join(few)}."
     return "\n".join([*lines, "", note + (f" Compared with {versions}." if versions else "")])
 
 
@@ -160,24 +176,26 @@ def missed_table(kept: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _line(results: Results, case: str, candidate: str) -> str:
+def _line(results: Results, case: str, candidate: str, key: str = "value") -> str:
     raw = [peer for peer in results.rounds[case] if not moves_arrays(peer)]
     leave_out = raw if case.startswith("numpy") else []
-    ours = results.number(case, candidate)
-    rivals = [_rival(results, case, ours, best_other(results, case, candidate, leave_out))]
+    summary, unit = BESIDE.get(key, (CASES[case].summary, CASES[case].unit))
+    ours = results.number(case, candidate, key)
+    best = best_other(results, case, candidate, leave_out, key)
+    rivals = [_rival(results, case, ours, best, key)]
     if leave_out:
         # Raw memory, whose type was agreed on before, is shown, and shown as such.
         others = {candidate, *results.rounds[case]} - set(raw)
-        raw_best = best_other(results, case, candidate, others)
+        raw_best = best_other(results, case, candidate, others, key)
         if raw_best is not None:
-            rivals.append(_rival(results, case, ours, raw_best, "raw memory: "))
-    stdlib = results.number(case, "multiprocessing")
+            rivals.append(_rival(results, case, ours, raw_best, key, "raw memory: "))
+    stdlib = results.number(case, "multiprocessing", key)
     cells = [
-        f"{CASES[case].summary}",
-        CASES[case].unit,
-        results.cell(case, candidate),
-        results.cell(case, "multiprocessing"),
-        _factor(case, ours, stdlib),
+        summary,
+        unit,
+        results.cell(case, candidate, key),
+        results.cell(case, "multiprocessing", key),
+        _factor(case, ours, stdlib, key),
         "<br>".join(name for name, _ in rivals),
         "<br>".join(factor for _, factor in rivals),
     ]
@@ -185,18 +203,19 @@ def _line(results: Results, case: str, candidate: str) -> str:
 
 
 def _rival(
-    results: Results, case: str, ours: float | None, peer: str | None, kind: str = ""
+    results: Results, case: str, ours: float | None, peer: str | None, key: str, kind: str = ""
 ) -> tuple[str, str]:
-    number = None if peer is None else results.number(case, peer)
+    number = None if peer is None else results.number(case, peer, key)
     if peer is None or number is None:
         return "-", "-"
-    return f"{kind}{peer} {shown(number)}", _factor(case, ours, number)
+    return f"{kind}{peer} {shown(number)}", _factor(case, ours, number, key)
 
 
-def _factor(case: str, ours: float | None, theirs: float | None) -> str:
+def _factor(case: str, ours: float | None, theirs: float | None, key: str) -> str:
     if ours is None or theirs is None:
         return "-"
-    return f"{better(CASES[case], ours, theirs):.3g}x"
+    ahead = better(CASES[case], ours, theirs) if key == "value" else theirs / ours
+    return f"{ahead:.3g}x"
 
 
 def replace(text: str, begin: str, made: str, path: Path) -> str:

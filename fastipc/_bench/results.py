@@ -75,9 +75,9 @@ class Results:
         """Return everybody who was measured, in the order of their first measurement."""
         return list(dict.fromkeys(peer for peers in self.rounds.values() for peer in peers))
 
-    def cell(self, case: str, peer: str) -> str:
+    def cell(self, case: str, peer: str, key: str = "value") -> str:
         """Return what a table says: a number, or why there is none."""
-        number = self.number(case, peer)
+        number = self.number(case, peer, key)
         if number is not None:
             return shown(number)
         return self.problem(case, peer) or ("-" if not self.of(case, peer) else "dropped")
@@ -102,18 +102,22 @@ def better(case: type[Case], ours: float, theirs: float) -> float:
 
 
 def best_other(
-    results: Results, case: str, candidate: str, leave_out: Iterable[str] = ()
+    results: Results,
+    case: str,
+    candidate: str,
+    leave_out: Iterable[str] = (),
+    key: str = "value",
 ) -> str | None:
     """Return who has the best number beside the candidate and multiprocessing, if anybody."""
     out = {candidate, "multiprocessing", *leave_out}
     numbers = {
         peer: number
         for peer in results.rounds.get(case, {})
-        if peer not in out and (number := results.number(case, peer)) is not None
+        if peer not in out and (number := results.number(case, peer, key)) is not None
     }
     if not numbers:
         return None
-    choose = max if CASES[case].more_is_better else min
+    choose = max if key == "value" and CASES[case].more_is_better else min
     return choose(numbers, key=lambda peer: numbers[peer])
 
 

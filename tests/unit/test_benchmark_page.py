@@ -104,6 +104,33 @@ def test_cases_that_are_lost_stay_in_and_raw_memory_is_called_so(kept: Path) -> 
     ]
 
 
+def test_a_case_shows_its_slowest_messages_and_its_memory_where_it_has_them() -> None:
+    results = Results()
+    for peer, median, p99, most in (
+        ("fastipc", 1.0, 4.0, 8.0),
+        ("multiprocessing", 10.0, 20.0, 40.0),
+        ("zeroq", 2.0, 12.0, 80.0),
+        ("hyperq", 3.0, 6.0, 4.0),
+    ):
+        taken = {"value": median, "p50_us": median, "p99_us": p99, "p99.9_us": most}
+        results.keep("queue-int-roundtrip", peer, taken)
+        results.keep("queue-burst-million", peer, {"value": median, "memory_mib": most})
+    document = kept_results.document(
+        results, environment.describe([]), {"rounds": 1, "seconds": 0.3, "candidate": "fastipc"}
+    )
+    lines = page.table(results, document, "fastipc").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:7]]
+    assert [each[1:] for each in cells] == [
+        ["us", "1", "10", "10x", "zeroq 2", "2x"],
+        ["us", "4", "20", "5x", "hyperq 6", "1.5x"],
+        ["us", "8", "40", "5x", "hyperq 4", "0.5x"],
+        ["s", "1", "10", "10x", "zeroq 2", "2x"],
+        ["MiB", "8", "40", "5x", "hyperq 4", "0.5x"],
+    ]
+    beside = [cells[at][0] for at in (1, 2, 4)]
+    assert beside == [summary for summary, _ in page.BESIDE.values()]
+
+
 @pytest.mark.parametrize("text", ["# title\n", f"{page.END}\n{page.BEGIN}\n"])
 def test_a_document_without_markers_is_left_alone(text: str, kept: Path) -> None:
     readme = kept.with_name("README.md")
@@ -154,6 +181,15 @@ def test_the_line_below_the_table_says_how_long_each_was_measured(kept: Path) ->
     assert note in page.table(results, document, "fastipc")
     del document["settings"]["seconds_of"]  # `python -m fastipc bench` keeps none
     assert "rounds of 0.3 s." in page.table(results, document, "fastipc")
+
+
+def test_the_line_below_the_table_says_where_only_some_peers_were_measured(kept: Path) -> None:
+    results, document = kept_results.read(kept)
+    assert "only the nearest" not in page.table(results, document, "fastipc")
+    document["rows"][1]["among"] = ["zeroq"]
+    assert "only the nearest were measured in queue-int." in page.table(
+        results, document, "fastipc"
+    )
 
 
 def test_the_marks_that_were_missed_are_listed_and_no_others() -> None:
