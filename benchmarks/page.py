@@ -2,20 +2,22 @@
 
 Writes the table between its markers in README.md, that of the marks that were missed in
 docs/performance.md, and the chart docs/benchmarks.svg. With ``--scaling RESULT.json`` instead, the
-table in docs/performance.md of what more CPUs bring. Nothing in them is typed by hand, and no case
-of the result is left out. A result whose rows are not what its numbers give, or with settings that
-no program keeps, is refused.
+table in docs/performance.md of what more CPUs bring; with ``--growth RESULT.json``, that of what
+does not grow. Nothing in them is typed by hand, and no case of the result is left out. A result
+whose rows are not what its numbers give, or with settings that no program keeps, is refused.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks import report
+from benchmarks import growth, report
 from benchmarks.report import Outcome, moves_arrays
 from benchmarks.rows import chosen
 from fastipc._bench import environment, plot, results as kept_results
@@ -26,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- benchmark table -->"
 BEGIN_MISSED = "<!-- missed marks -->"
 BEGIN_SCALING = "<!-- scaling -->"
+BEGIN_GROWTH = "<!-- growth -->"
 END = "<!-- end -->"
 # What benchmarks.check and `python -m fastipc bench` keep of how they measured.
 SETTINGS = (
@@ -58,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("result", metavar="RESULT.json", type=Path, nargs="?")
     source.add_argument("--scaling", metavar="RESULT.json", type=Path)
+    source.add_argument("--growth", metavar="RESULT.json", type=Path)
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--missed", type=Path, default=ROOT / "docs" / "performance.md")
     parser.add_argument("--chart", type=Path, default=ROOT / "docs" / "benchmarks.svg")
@@ -65,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.scaling is not None:
             write_scaling(options.scaling, options.missed)
+        elif options.growth is not None:
+            write_growth(options.growth, options.missed)
         else:
             write_all(options)
     except (OSError, ValueError, PageError, plot.PlotError) as error:
@@ -96,6 +102,33 @@ def write_scaling(result: Path, document: Path) -> None:
     made = table(results, kept, kept["settings"].get("candidate", "fastipc"))
     text = document.read_text(encoding="utf-8")
     document.write_text(replace(text, BEGIN_SCALING, made, document), encoding="utf-8")
+
+
+def write_growth(result: Path, document: Path) -> None:
+    """Write the table of what benchmarks.growth has kept. Raises OSError, or what is wrong."""
+    kept = json.loads(result.read_text(encoding="utf-8"))
+    if not isinstance(kept, dict) or "growth" not in kept or kept.get("schema") != growth.SCHEMA:
+        raise PageError(f"{result} is no result of this version's benchmarks.growth")
+    text = document.read_text(encoding="utf-8")
+    made = growth_table(kept)
+    document.write_text(replace(text, BEGIN_GROWTH, made, document), encoding="utf-8")
+
+
+def growth_table(kept: dict[str, Any]) -> str:
+    """Return the table of what may not grow in Markdown, with where its numbers come from."""
+    lines = ["| compared | times as long | rounds | at most |", "| --- | ---: | ---: | ---: |"]
+    for each in kept["growth"]:
+        ratios = each["ratios"]
+        most = "-" if each["most"] is None else f"{each['most']:g}x"
+        span = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        lines.append(f"| {each['what']} | {median(ratios):.2f}x | {span} | {most} |")
+    date = kept["environment"]["date"].partition("T")[0]
+    note = (
+        f"{date}, {environment.caption(kept['environment'])}; medians of "
+        f"{kept['settings']['rounds']} rounds. {growth.NOISE:g}x is the bound of the noise: no "
+        "slower, as far as can be seen, for two measurements of the same differ by as much."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def check_settings(kept: dict[str, Any], path: Path) -> None:
