@@ -125,8 +125,8 @@ def growth_table(kept: dict[str, Any]) -> str:
     date = kept["environment"]["date"].partition("T")[0]
     note = (
         f"{date}, {environment.caption(kept['environment'])}; medians of "
-        f"{kept['settings']['rounds']} rounds. {growth.NOISE:g}x is the bound of the noise: no "
-        "slower, as far as can be seen, for two measurements of the same differ by as much."
+        f"{kept['settings']['rounds']} rounds. {growth.NOISE:g}x is the bound of the noise, and "
+        "no cost that is allowed: what it stands at is to be no slower."
     )
     return "\n".join([*lines, "", note])
 

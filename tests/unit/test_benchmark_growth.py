@@ -52,7 +52,7 @@ def test_a_median_beyond_its_mark_is_a_failure_and_one_without_a_mark_is_none(
 
 def test_the_table_stands_between_its_markers_and_says_what_is_noise(kept: Path) -> None:
     document = json.loads(kept.read_text())
-    document["growth"][2]["ratios"] = [0.5, 1.75, 1.25]
+    document["growth"][3]["ratios"] = [0.5, 1.75, 1.25]
     kept.write_text(json.dumps(document))
     path = kept.with_name("performance.md")
     path.write_text(DOCUMENT)
