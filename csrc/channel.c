@@ -4,14 +4,19 @@
 
 #include <string.h>
 
+#include "channel_fast.h"
 #include "channel_internal.h"
 #include "record.h"
 #include "slots.h"
+
+uint64_t fipc_own_put;
 
 void fipc_channel_init(struct fipc_channel *channel, struct fipc_segment *segment, uint32_t index) {
     memset(channel, 0, sizeof(*channel));
     channel->segment = segment;
     channel->index = index;
+    memcpy(&channel->key, segment->id, sizeof(channel->key));
+    channel->key = (channel->key << 1 | 1) + ((uint64_t)index << 1);
     channel->wrap_log2 = FIPC_RING_STEADY_LOG2;
     channel->max_log2 = FIPC_RING_MAX_LOG2;
     channel->grows = true;
@@ -191,9 +196,9 @@ void fipc_channel_note_backlog(struct fipc_channel *channel) {
     struct fipc_side_copy_shm put = fipc_side_read(&shm->put);
     struct fipc_side_copy_shm get = fipc_side_current(&shm->get);
 
-    if (put.count - get.count > channel->seen_items)
-        channel->seen_items = put.count - get.count;
     note_high(shm, &put, &get);
+    channel->seen_items = fipc_load_relaxed(&shm->items_high);
+    channel->seen_bytes = fipc_load_relaxed(&shm->bytes_high);
 }
 
 /* Writes the link to the spare ring at *pos and moves *state there; needs no room
@@ -422,6 +427,8 @@ int fipc_channel_put(struct fipc_channel *channel, struct fipc_put *put, int64_t
         return rc;
     rc = put_locked(channel, put);
     fipc_lock_release(&channel->shm->put.lock);
+    if (rc == 0)
+        fipc_store_relaxed(&fipc_own_put, channel->key);
     return rc;
 }
 

@@ -30,6 +30,7 @@ struct fipc_channel {
     uint64_t maxsize;    /* items, or UINT64_MAX */
     uint64_t max_bytes;  /* bytes, or UINT64_MAX */
     uint64_t token;      /* fork token that the caches below were filled under */
+    uint64_t key;        /* the same for all handles of the channel, and not 0 */
     uint64_t *taken;     /* our slot's counts for this channel */
     uint64_t *given;
     /* Under the put lock: what producers of this process know of the get side. It
@@ -42,26 +43,34 @@ struct fipc_channel {
     struct fipc_ring get_ring;
     uint64_t seen_write_pos;
     uint64_t seen_from_pos; /* the read position at that look */
-    uint64_t seen_items;    /* the most items queued that such a look found */
-    uint32_t thin_looks;    /* how many looks in a row found little */
+    uint64_t seen_items;    /* the most items and bytes queued that such a look found */
+    uint64_t seen_bytes;
+    uint32_t thin_looks; /* how many looks in a row found little */
     /* The block to map, after -ESTALE of either side. Another thread's may stand here
      * by the time it is read: then the next look says so again. */
     uint32_t map_block;
     uint32_t map_failures; /* since something was put or got */
 };
 
-/* Under the get lock, behind a look at the put side that was longer than 16 bytes, the least an item
- * has, for each of channel->seen_items: raises the marks. */
+/* Under the get lock: raises the marks of how full the channel was. */
 void fipc_channel_note_backlog(struct fipc_channel *channel);
 
-/* Under the get lock: how far are the producers? */
+/* Under the get lock, which stands at `from`: how far are the producers? With `blocks`, what lies in
+ * blocks counts for the marks, which takes a line of the producers'. */
 FIPC_ALWAYS_INLINE void fipc_channel_look_at_producers(struct fipc_channel *channel,
-                                                       uint64_t from_pos) {
-    channel->seen_write_pos = fipc_side_read_pos(&channel->shm->put);
-    channel->seen_from_pos = from_pos;
-    /* Only what may be more than ever before: so the producers' line with the marks is left alone. */
-    if (fipc_unlikely((int64_t)(channel->seen_write_pos - from_pos) >
-                      (int64_t)(16 * channel->seen_items)))
+                                                       const struct fipc_side_copy_shm *from,
+                                                       bool blocks) {
+    struct fipc_side_copy_shm put = fipc_side_read(&channel->shm->put);
+    uint64_t bytes = put.pos - from->pos;
+
+    channel->seen_write_pos = put.pos;
+    channel->seen_from_pos = from->pos;
+    if (blocks)
+        bytes += fipc_load_relaxed(&channel->shm->block_bytes_put) -
+                 fipc_load_relaxed(&channel->shm->block_bytes_got);
+    /* Negative where the put side is damaged. */
+    if (fipc_unlikely((int64_t)(put.count - from->count) > (int64_t)channel->seen_items ||
+                      (int64_t)bytes > (int64_t)channel->seen_bytes))
         fipc_channel_note_backlog(channel);
 }
 

@@ -152,10 +152,11 @@ int fipc_many_take(struct fipc_channel *channel, struct fipc_many *many,
         uint64_t bytes, word, same = 0;
 
         if (many->bytes == most && most < room && !looked) {
+            /* Not *state, which is behind a pad or a link that this call may yet leave there. */
+            struct fipc_side_copy_shm get = fipc_side_current(&channel->shm->get);
+
             /* All that was known is taken; only now the producers' line is taken from them. */
-            /* Not state->pos, which is behind a pad or a link that this call may yet leave
-             * there. */
-            fipc_channel_look_at_producers(channel, fipc_side_current(&channel->shm->get).pos);
+            fipc_channel_look_at_producers(channel, &get, has_blocks);
             most = most_of(channel, state, room);
             looked = true;
         }

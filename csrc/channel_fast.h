@@ -23,12 +23,21 @@
 #define FIPC_THIN_LOOKS 4
 #define FIPC_THIN_BYTES 384
 
+/* The key of the channel that this process has put something to last; 0: that has been asked for. A
+ * hint. */
+extern uint64_t fipc_own_put;
+
 /* After a get, outside the lock. */
 FIPC_ALWAYS_INLINE void fipc_channel_rest(struct fipc_channel *channel) {
-    if (fipc_unlikely(fipc_load_relaxed(&channel->thin_looks) >= FIPC_THIN_LOOKS)) {
-        fipc_store_relaxed(&channel->thin_looks, 0);
+    if (fipc_likely(fipc_load_relaxed(&channel->thin_looks) < FIPC_THIN_LOOKS))
+        return;
+    fipc_store_relaxed(&channel->thin_looks, 0);
+    /* Who gets what he has put himself keeps no producer from anything: 550 ns for both, 100 without
+     * the pause. */
+    if (fipc_load_relaxed(&fipc_own_put) == channel->key)
+        fipc_store_relaxed(&fipc_own_put, 0);
+    else
         fipc_spin_rest();
-    }
 }
 
 /* Puts one record of at most FIPC_INLINE_MAX bytes that counts as an item, to a channel
@@ -67,6 +76,7 @@ FIPC_ALWAYS_INLINE int fipc_channel_put_fast(struct fipc_channel *channel, const
         state.pos += bytes;
         state.count++;
         fipc_side_publish(&shm->put, &state); /* step put-publish */
+        fipc_store_relaxed(&fipc_own_put, channel->key);
         rc = 0;
     }
 unlock:
@@ -88,7 +98,7 @@ FIPC_ALWAYS_INLINE int fipc_channel_get_fast(struct fipc_channel *channel, uint1
     uint64_t off, bytes;
 
     if (channel->seen_write_pos <= state.pos) {
-        fipc_channel_look_at_producers(channel, state.pos);
+        fipc_channel_look_at_producers(channel, &state, false);
         if (channel->seen_write_pos <= state.pos) {
             fipc_store_relaxed(&channel->thin_looks, 0);
             return channel->seen_write_pos == state.pos ? -EAGAIN : -EBUSY;

@@ -21,8 +21,10 @@ int fipc_channel_peek_at(struct fipc_channel *channel, const struct fipc_side_co
 
     *state = *from;
     if (channel->seen_write_pos <= state->pos) {
-        /* Not state->pos: who looks ahead comes back to what is before it. */
-        fipc_channel_look_at_producers(channel, fipc_side_current(&channel->shm->get).pos);
+        /* Not *state: who looks ahead comes back to what is before it. */
+        struct fipc_side_copy_shm get = fipc_side_current(&channel->shm->get);
+
+        fipc_channel_look_at_producers(channel, &get, true);
         if (channel->seen_write_pos <= state->pos)
             return channel->seen_write_pos == state->pos ? -EAGAIN : -EBADMSG;
     }

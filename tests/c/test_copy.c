@@ -224,8 +224,7 @@ static unsigned past_of_parts(struct fipc_copy_pace *pace, unsigned messages, un
 
         filled = way ? 0 : filled + 1;
         count += way;
-        fipc_copy_note(pace, way, 1 << 18,
-                       (uint64_t)1000 * (way || filled <= 64 ? past : cached));
+        fipc_copy_note(pace, way, 1 << 18, (uint64_t)1000 * (way || filled <= 64 ? past : cached));
     }
     return count;
 }

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "channel_fast.h"
 #include "fixture.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -398,6 +399,40 @@ static void a_put_goes_on_as_soon_as_the_large_message_before_it_is_taken(void) 
     fipc_store_release(TEST, &reader.asked, UINT32_MAX);
     check_thread_join(thread);
     free(bytes);
+    fipc_queue_close(queue);
+}
+
+/* The get of the fourth of some that came alone asks whether to leave the producers alone. */
+static void who_gets_his_own_messages_makes_no_pause(void) {
+    struct fipc_queue *queue = new_queue(0, 0), *other = new_queue(0, 0);
+    struct inbox inbox;
+
+    /* Whoever tries has entered. */
+    CHECK_EQ(put_bytes(queue, (const uint8_t *)"x", 1, 0), 0);
+    CHECK_EQ(get_message(queue, &inbox, 0), 0);
+    CHECK_EQ(put_bytes(other, (const uint8_t *)"x", 1, 0), 0);
+    queue->channel.thin_looks = 0;
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < FIPC_THIN_LOOKS; i++) {
+            CHECK_EQ(queue->channel.thin_looks, i);
+            CHECK_EQ(fipc_queue_try_put(queue, "x", 1, 0), 0);
+            CHECK_EQ(fipc_own_put, queue->channel.key);
+            inbox.got.buffer = inbox.bytes;
+            inbox.got.buffer_bytes = sizeof(inbox.bytes);
+            CHECK_EQ(fipc_queue_try_get(queue, &inbox.got), 0);
+            CHECK_EQ(fipc_own_put, i + 1 < FIPC_THIN_LOOKS ? queue->channel.key : 0);
+        }
+    /* What went elsewhere is no reason. */
+    CHECK(other->channel.key != queue->channel.key);
+    CHECK_EQ(fipc_queue_try_put(other, "x", 1, 0), 0);
+    for (int i = 0; i < FIPC_THIN_LOOKS; i++) {
+        CHECK_EQ(put_bytes(queue, (const uint8_t *)"x", 1, 0), 0);
+        fipc_own_put = other->channel.key;
+        CHECK_EQ(fipc_queue_try_get(queue, &inbox.got), 0);
+    }
+    CHECK_EQ(queue->channel.thin_looks, 0);
+    CHECK_EQ(fipc_own_put, other->channel.key);
+    fipc_queue_close(other);
     fipc_queue_close(queue);
 }
 
@@ -1398,6 +1433,7 @@ int main(void) {
     CHECK_RUN(who_works_between_large_messages_does_not_wait);
     CHECK_RUN(small_messages_are_not_waited_for);
     CHECK_RUN(a_put_goes_on_as_soon_as_the_large_message_before_it_is_taken);
+    CHECK_RUN(who_gets_his_own_messages_makes_no_pause);
     CHECK_RUN(an_empty_queue_says_so_in_time);
     CHECK_RUN(with_chores_whoever_waits_returns_to_look_after_them);
     CHECK_RUN(who_has_just_looked_for_signals_is_not_sent_to_look_again);
