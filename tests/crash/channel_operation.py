@@ -111,6 +111,14 @@ class ChannelOperation(Operation):
     def put(self, label: str) -> None:
         self.channel.put(value_of(label))
 
+    def put_or_learn(self, label: str) -> list[str]:
+        """Put it, or say instead that the queue is shut."""
+        try:
+            self.put(label)
+        except fastipc.ShutDown:
+            return ["put refused"]
+        return []
+
     def get(self) -> str:
         return CATALOG.label(self.channel.get())
 

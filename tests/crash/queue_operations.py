@@ -351,13 +351,6 @@ class Shutdown(OnJoinableQueue):
     def act(self) -> None:
         self.channel.queue.shutdown(self.immediate)
 
-    def put_or_learn(self, label: str) -> list[str]:
-        try:
-            self.put(label)
-        except fastipc.ShutDown:
-            return ["put refused"]
-        return []
-
     def get_or_learn(self) -> str:
         try:
             return self.get()
@@ -440,13 +433,6 @@ class QueueShutdownWaking(OnQueue, ChannelOperation):
             return CATALOG.label(self.channel.get(timeout))
         except fastipc.ShutDown:
             return "shut"
-
-    def put_or_learn(self, label: str) -> list[str]:
-        try:
-            self.put(label)
-        except fastipc.ShutDown:
-            return ["put refused"]
-        return []
 
     def assist(self, link: Link) -> str:
         return self.get_or_learn(None)

@@ -58,13 +58,6 @@ class QueueShutdownWakingPutter(WakesByShutdown, OnQueue):
     def act(self) -> None:
         self.channel.queue.shutdown()
 
-    def put_or_learn(self, label: str) -> list[str]:
-        try:
-            self.put(label)
-        except fastipc.ShutDown:
-            return ["put refused"]
-        return []
-
     def sleep(self) -> list[str]:
         try:
             with noting_puts(self.channel.ledger):
