@@ -172,11 +172,13 @@ static uint32_t next_log2(const struct fipc_channel *channel, uint64_t pos) {
 /* What lies between the two sides, for stats(). */
 static void note_high(struct fipc_channel_shm *shm, const struct fipc_side_copy_shm *put,
                       const struct fipc_side_copy_shm *get) {
+    uint64_t items = put->count - get->count;
     uint64_t bytes = put->pos - get->pos + fipc_load_relaxed(&shm->block_bytes_put) -
                      fipc_load_relaxed(&shm->block_bytes_got);
 
-    (void)fipc_raise(&shm->items_high, put->count - get->count);
-    /* Negative: a consumer has counted its blocks before it published. */
+    /* Negative: damaged; or a consumer has counted its blocks before it published. */
+    if ((int64_t)items > 0)
+        (void)fipc_raise(&shm->items_high, items);
     if ((int64_t)bytes > 0)
         (void)fipc_raise(&shm->bytes_high, bytes);
 }

@@ -233,13 +233,13 @@ static bool wait_for_readers(const struct fipc_queue *queue, uint64_t most_bytes
 static bool let_readers_catch_up(struct fipc_queue *queue, uint64_t bytes, int64_t deadline_ns) {
     struct fipc_ahead *ahead = &queue->ahead;
     uint32_t misses, skips = fipc_load_relaxed(&ahead->skips);
-    /* One is being read, and one written. */
-    uint64_t most = AHEAD_BYTES - 2 * bytes, queued;
+    uint64_t most, queued;
     int64_t begun_ns, limit_ns = (int64_t)(bytes / AHEAD_BYTES_PER_NS);
 
     if (fipc_likely(bytes < AHEAD_LEAST_BYTES) || bytes > AHEAD_BYTES / 2 ||
         deadline_ns != FIPC_FOREVER || !is_in_a_run(ahead, bytes))
         return false;
+    most = AHEAD_BYTES - 2 * bytes; /* one is being read, and one written */
     queued = queued_bytes(queue);
     if (queued <= most)
         return false;
