@@ -198,7 +198,6 @@ ALWAYS_INLINE PyObject *get_dict_like(struct reader *start, struct memo *memo, P
         if (memo != NULL)
             tracked |= PyType_IS_GC(Py_TYPE(value));
         entry->value = value;
-        Py_DECREF(Py_None);
     }
     *start = reader;
     *done = entry - first;

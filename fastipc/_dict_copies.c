@@ -78,32 +78,36 @@ none:
 
 #if PY_VERSION_HEX < 0x030D0000
 
-/* PyDict_Copy() without what it looks at to find out that it may do just this: it takes 250
- * instructions, and this 120. */
+/* PyDict_Copy() without what it looks at to find out that it may do just this, and without values:
+ * it takes 250 instructions, and this 100. Entry by entry, not with memcpy(): to read from what that
+ * has just written in wide stores took 7 ns of the 108 that a get() of five keys did. */
 static PyObject *copy_template(PyObject *template) {
-    const PyDictObject *source = (PyDictObject *)template;
-    struct fastipc_dict_entry *end =
-        entries_of(template) + source->ma_keys->dk_nentries + source->ma_keys->dk_usable;
-    size_t size = (size_t)((char *)end - (char *)source->ma_keys);
-    PyDictKeysObject *keys = PyObject_Malloc(size);
+    const PyDictKeysObject *source = ((PyDictObject *)template)->ma_keys;
+    const PyDictUnicodeEntry *from = DK_UNICODE_ENTRIES(source);
+    Py_ssize_t count = source->dk_nentries;
+    size_t front = (size_t)((const char *)from - (const char *)source);
+    size_t room = (size_t)(count + source->dk_usable) * sizeof(*from);
+    PyDictKeysObject *keys = PyObject_Malloc(front + room);
     PyObject *copy = keys != NULL ? PyDict_New() : NULL;
-    PyDictUnicodeEntry *entries;
+    PyDictUnicodeEntry *to;
 
     if (copy == NULL) {
         PyObject_Free(keys);
         return keys == NULL ? PyErr_NoMemory() : NULL;
     }
-    memcpy(keys, source->ma_keys, size);
+    /* With its indices, 8 bytes at least. */
+    for (size_t at = 0; at < front; at += 8)
+        memcpy((char *)keys + at, (const char *)source + at, 8);
     keys->dk_refcnt = 1;
     keys->dk_version = 0;
-    entries = DK_UNICODE_ENTRIES(keys);
-    for (Py_ssize_t i = 0; i < source->ma_used; i++) {
-        Py_INCREF(entries[i].me_key);
-        Py_INCREF(Py_None);
+    to = DK_UNICODE_ENTRIES(keys);
+    for (Py_ssize_t i = 0; i < count + source->dk_usable; i++) {
+        to[i].me_key = i < count ? Py_NewRef(from[i].me_key) : NULL;
+        to[i].me_value = NULL;
     }
     /* The empty keys that all new dicts have: they are counted, but never freed. */
     ((PyDictObject *)copy)->ma_keys = keys;
-    ((PyDictObject *)copy)->ma_used = source->ma_used;
+    ((PyDictObject *)copy)->ma_used = count;
     return copy;
 }
 

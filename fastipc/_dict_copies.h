@@ -21,9 +21,9 @@ const struct fastipc_dict_entry *fastipc_dict_entries(PyObject *dict, Py_ssize_t
  * without an exception: there is none for this dict, or for this interpreter. */
 PyObject *fastipc_dict_template(PyObject *dict);
 
-/* A copy of a template, and in *entries its entries, in the order of the keys: to put a value
- * in the place of None, which is then to be given up, before anybody else sees the dict. The
- * collector does not track it: whoever puts something in that it tracks calls
+/* A copy of a template, and in *entries its entries, in the order of the keys: to be given their
+ * values before anybody else sees the dict, or to be dropped with it. What stands there as a value
+ * is NULL, or an immortal None; neither is to be given up. The collector does not track it: whoever puts something in that it tracks calls
  * PyObject_GC_Track(). NULL with an exception: MemoryError. */
 PyObject *fastipc_dict_copy(PyObject *template, struct fastipc_dict_entry **entries);
 
