@@ -8,10 +8,7 @@
 #include "_codec_values.h"
 #include "_dict_copies.h"
 #include "_instances.h"
-
-#if PY_VERSION_HEX < 0x030B0000
-#include <longintrepr.h>
-#endif
+#include "_scalars.h"
 
 struct writer {
     uint8_t *at;
@@ -58,27 +55,13 @@ static inline int put_sized(struct writer *writer, uint8_t tag8, uint8_t tag32, 
     return 0;
 }
 
-/* The value of an int of one digit, without a call; 0 if it has more. */
-static inline int short_int_value(PyObject *obj, long long *value) {
-#if PY_VERSION_HEX >= 0x030C0000
-    if (!PyUnstable_Long_IsCompact((PyLongObject *)obj))
-        return 0;
-    *value = PyUnstable_Long_CompactValue((PyLongObject *)obj);
-#else
-    Py_ssize_t digits = Py_SIZE(obj);
-
-    if (digits < -1 || digits > 1)
-        return 0;
-    /* Zero has no digit. */
-    *value = digits == 0 ? 0 : digits * (long long)((PyLongObject *)obj)->ob_digit[0];
-#endif
-    return 1;
-}
-
 static inline int put_int(struct writer *writer, PyObject *obj) {
+    int32_t digit;
     long long value;
 
-    if (!short_int_value(obj, &value)) {
+    if (fastipc_int_read(obj, &digit)) {
+        value = digit;
+    } else {
         int overflow;
 
         value = PyLong_AsLongLongAndOverflow(obj, &overflow);

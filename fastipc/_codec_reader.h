@@ -11,6 +11,7 @@
 
 #include "_codec_shapes.h"
 #include "_codec_values.h"
+#include "_scalars.h"
 
 /* What a container's members are read with stays in registers: a tuple of three took 30 ns, of
  * 75 that a get() takes, with calls in their place. */
@@ -56,7 +57,7 @@ static PyObject *get_str(const uint8_t *data, Py_ssize_t size) {
         return get_utf8(data, size);
     if (size <= 1)
         return PyUnicode_FromStringAndSize((const char *)data, size);
-    str = PyUnicode_New(size, 127);
+    str = fastipc_ascii_new(size);
     if (str != NULL)
         memcpy(PyUnicode_1BYTE_DATA(str), data, (size_t)size);
     return str;
@@ -164,7 +165,7 @@ ALWAYS_INLINE PyObject *get_value(struct reader *reader, struct memo *memo) {
             return damaged();
         memcpy(&value.int32, at + 1, 4);
         reader->at = at + 5;
-        return PyLong_FromLong(value.int32);
+        return fastipc_int_make(value.int32);
     case VALUE_STR8:
         size = pass_sized(reader, 0, &content);
         return size < 0 ? damaged() : note(memo, get_str(content, size));

@@ -12,6 +12,7 @@ import enum
 import pickle
 import random
 import struct
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -288,6 +289,24 @@ def test_the_numbers_at_every_limit_arrive_as_pickle_would_give_them():
         for number in (0.0, -0.0, float("inf"), float("-inf"), 5e-324, 1.7976931348623157e308):
             check(queue, number)
             check(queue, [number, -number])
+
+
+IN_PLACE = ["ab", "a key", "x" * 300, 257, -257, 2**30 - 1, 1 - 2**30]
+
+
+@pytest.mark.parametrize("due", IN_PLACE, ids=lambda due: f"{type(due).__name__}-{due!s:.9}")
+def test_what_is_made_in_place_is_as_the_interpreter_makes_it(due):
+    """Sizes, counts and hashes too, which no comparison looks at."""
+    due = int(str(due)) if isinstance(due, int) else "".join(list(due))
+    (made,) = _core.debug_decode(*_core.debug_encode((due,)))
+    assert made is not due
+    assert made == due
+    assert sys.getsizeof(made) == sys.getsizeof(due)
+    assert sys.getrefcount(made) == sys.getrefcount(due)
+    assert hash(made) == hash(due)
+    assert {due: 1}[made] == 1
+    assert repr(made) == repr(due)
+    assert made * 2 == due * 2
 
 
 @pytest.mark.parametrize("pattern", [0x7FF8000000000000, 0xFFF8000000000001, 0x7FF0000000000001])
