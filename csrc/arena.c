@@ -283,14 +283,24 @@ static uint64_t warm_max_bytes(void) {
     return known;
 }
 
-/* A block is wanted back whose memory was given away: keep so much more next time. */
+/* A block is wanted back whose memory was given away: keep so much more next time, and what else has
+ * been given away until now. */
 static void want_warm(struct fipc_segment *segment, const struct fipc_block *block,
                       uint64_t wanted) {
-    uint64_t *warm_bytes = &segment->arena->warm_bytes;
+    struct fipc_arena_shm *arena = segment->arena;
+    uint64_t warm_bytes, given_back, most;
 
-    if ((fipc_load_relaxed(&block->shm->populated) & ~FIPC_BLOCK_LOW_MASK) < wanted &&
-        fipc_load_relaxed(warm_bytes) + wanted <= warm_max_bytes())
-        fipc_fetch_add_relaxed(warm_bytes, wanted);
+    if ((fipc_load_relaxed(&block->shm->populated) & ~FIPC_BLOCK_LOW_MASK) >= wanted)
+        return;
+    warm_bytes = fipc_load_relaxed(&arena->warm_bytes);
+    given_back = fipc_load_relaxed(&arena->given_back);
+    most = warm_max_bytes();
+    if (warm_bytes > most || wanted > most - warm_bytes)
+        return;
+    if (wanted < given_back)
+        wanted = given_back < most - warm_bytes ? given_back : most - warm_bytes;
+    fipc_fetch_add_relaxed(&arena->warm_bytes, wanted);
+    fipc_store_relaxed(&arena->given_back, 0);
 }
 
 /* Memory behind `size` bytes from `offset` on; if there is none left, that of free blocks
@@ -438,6 +448,7 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
         fipc_segment_fd_is_ours(segment) == 0) {
         fipc_store_relaxed(&shm->populated, 0); /* step block-punch */
         (void)fipc_os_punch(segment->fd, place & ~FIPC_BLOCK_LOW_MASK, populated);
+        fipc_fetch_add_relaxed(&arena->given_back, populated);
         populated = 0;
     }
     /* Without an ordinal before it is without a kind: nobody takes it for a record's. */

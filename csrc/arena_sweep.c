@@ -304,6 +304,7 @@ void fipc_arena_trim_slow(struct fipc_segment *segment) {
 
 void fipc_arena_trim_now(struct fipc_segment *segment) {
     fipc_store_relaxed(&segment->arena->warm_bytes, 0);
+    fipc_store_relaxed(&segment->arena->given_back, 0);
     fipc_store_relaxed(&segment->arena->trim_due, 0);
     if (fipc_segment_fd_is_ours(segment) == 0)
         trim_all(segment);

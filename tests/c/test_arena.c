@@ -133,6 +133,40 @@ static void of_large_blocks_the_same_few_are_taken_again(void) {
     drop_segment(segment);
 }
 
+static void all_that_was_given_away_is_kept_once_some_of_it_is_wanted_back(void) {
+    struct fipc_segment *segment = new_entered_segment();
+    uint64_t *warm_bytes = &segment->arena->warm_bytes, most;
+    struct fipc_block block[5], one;
+
+    for (int i = 0; i < 5; i++)
+        block[i] = alloc(segment, 1 << 20);
+    CHECK_EQ(fipc_load_relaxed(warm_bytes), 0);
+    for (int i = 0; i < 4; i++)
+        fipc_block_release(segment, &block[i]);
+    CHECK_EQ(census_of(segment).free_populated, 0);
+    one = alloc(segment, 1 << 20);
+    CHECK_EQ(fipc_load_relaxed(warm_bytes), 4 << 20);
+    /* What was given away before counts once. */
+    block[0] = alloc(segment, 1 << 20);
+    CHECK_EQ(fipc_load_relaxed(warm_bytes), 5 << 20);
+    fipc_block_release(segment, &one);
+    fipc_block_release(segment, &block[0]);
+    fipc_block_release(segment, &block[4]);
+    CHECK_EQ(census_of(segment).free_populated, 3 << 20);
+    /* Nor what was given away before a rest; and never more than the most. */
+    fipc_arena_trim_now(segment);
+    one = alloc(segment, 1 << 20);
+    CHECK_EQ(fipc_load_relaxed(warm_bytes), 1 << 20);
+    fipc_block_release(segment, &one);
+    fipc_arena_trim_now(segment);
+    fipc_store_relaxed(&segment->arena->given_back, UINT64_MAX);
+    one = alloc(segment, 1 << 20);
+    most = fipc_load_relaxed(warm_bytes);
+    CHECK(most > 5 << 20 && most <= FIPC_WARM_MAX_BYTES);
+    fipc_block_release(segment, &one);
+    drop_segment(segment);
+}
+
 static void more_blocks_go_round_where_copies_are_slow_and_no_put_fails_for_that(void) {
     struct fipc_segment *segment = new_entered_segment();
     struct fipc_copy_pace *pace = fipc_copy_pace_of(FIPC_COPY_PAST_OR_THROUGH, 16384);
@@ -648,6 +682,7 @@ int main(void) {
     CHECK_RUN(a_block_given_back_is_taken_again_warm);
     CHECK_RUN(free_blocks_are_taken_in_turn_those_with_memory_first);
     CHECK_RUN(of_large_blocks_the_same_few_are_taken_again);
+    CHECK_RUN(all_that_was_given_away_is_kept_once_some_of_it_is_wanted_back);
     CHECK_RUN(more_blocks_go_round_where_copies_are_slow_and_no_put_fails_for_that);
     CHECK_RUN(memory_is_kept_although_less_than_none_is_counted_as_free);
     CHECK_RUN(a_block_is_found_by_its_number_from_another_process);
