@@ -424,9 +424,7 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
     struct fipc_arena_shm *arena = segment->arena;
     struct fipc_block_shm *shm = block->shm;
     uint32_t index = FIPC_BLOCK_INDEX(block->id);
-    struct fipc_group_shm *group =
-        (struct fipc_group_shm *)((uint8_t *)(shm - index) -
-                                  offsetof(struct fipc_group_shm, block));
+    struct fipc_group_shm *group = fipc_block_group(block);
     uint64_t place = fipc_load_relaxed(&shm->place);
     uint32_t size_class = (uint32_t)(place & FIPC_BLOCK_LOW_MASK);
     uint64_t populated = fipc_load_relaxed(&shm->populated) & ~FIPC_BLOCK_LOW_MASK;

@@ -191,9 +191,11 @@ FIPC_ALWAYS_INLINE int take_record(struct fipc_channel *channel, struct fipc_got
 
         if (rc == 0)
             rc = fipc_channel_own_refs(channel, got);
-        if (rc == 0)
-            fipc_fetch_add_relaxed(&channel->shm->block_bytes_got, fipc_got_block_bytes(got));
-        return rc;
+        if (rc < 0)
+            return rc;
+        fipc_block_expect(channel->segment, &got->block);
+        fipc_fetch_add_relaxed(&channel->shm->block_bytes_got, fipc_got_block_bytes(got));
+        return 0;
     }
     return fipc_likely(header->kind == FIPC_RECORD_INLINE) ? 0 : -EBADMSG;
 }

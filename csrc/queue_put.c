@@ -324,6 +324,8 @@ int fipc_queue_try_put_block(struct fipc_queue *queue, const void *data, uint64_
     if (rc < 0)
         return rc;
     putting->block_count = 1;
+    /* Who looks for messages has taken that line. */
+    fipc_prefetch_write(&channel->shm->put);
     fipc_copy(block->data, data, size_bytes);
     putting->filled = true;
     /* A signal handler may have forked in the middle of the copy: the block is the parent's. */
@@ -334,6 +336,9 @@ int fipc_queue_try_put_block(struct fipc_queue *queue, const void *data, uint64_
     if (fipc_likely(rc == 0)) {
         putting->block_count = 0; /* the queue's now */
         fipc_sleepers_wake(&channel->shm->put.sleepers);
+        /* For the next one. */
+        fipc_block_expect(&queue->segment, block);
+        fipc_prefetch_write(block->shm + 1);
     }
     return rc;
 }
