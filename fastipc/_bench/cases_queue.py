@@ -118,12 +118,20 @@ class KeyedConsumer(Part):
         first = perf_counter()
         if message != expected:
             raise WrongMessageError(f"got {message!r} in the place of {expected!r}")
-        for key, expected in due:
-            seen = get() if decode is None else decode(get())
-            if key is not None:
-                seen = key(seen)
-            if seen != expected:
-                raise WrongMessageError(f"got {seen!r} in the place of {expected!r}")
+        if decode is None:
+            for key, expected in due:
+                seen = get()
+                if key is not None:
+                    seen = key(seen)
+                if seen != expected:
+                    raise WrongMessageError(f"got {seen!r} in the place of {expected!r}")
+        else:
+            for key, expected in due:
+                seen = decode(get())
+                if key is not None:
+                    seen = key(seen)
+                if seen != expected:
+                    raise WrongMessageError(f"got {seen!r} in the place of {expected!r}")
         return {"first": first, "last": perf_counter()}
 
 
@@ -195,6 +203,21 @@ class QueueMix(SmallObjects):
     most_count = 150_000
     make = staticmethod(payloads.mixed)
     consumer = KeyedConsumer
+
+
+def _part_of_mix(case: type[SmallObjects]) -> type[SmallObjects]:
+    """Return a case as part of the mixture: as many messages, and the same loop around them.
+
+    The consumer of a mixture looks up, for each message, how to check it. Where messages are of one
+    kind it need not, which makes 13 ns of the 34 that an int takes.
+    """
+    members = {
+        "name": case.name.replace("queue-", "queue-mix-"),
+        "summary": f"{case.summary}, checked as in a mixture",
+        "most_count": QueueMix.most_count,
+        "consumer": KeyedConsumer,
+    }
+    return type(f"{case.__name__}OfMix", (case,), members)
 
 
 class SmallBytes(SmallObjects):
@@ -387,6 +410,10 @@ CASES: list[type[Case]] = [
     QueueNested,
     QueueDataclass,
     QueueMix,
+    _part_of_mix(QueueInt),
+    _part_of_mix(QueueTuple),
+    _part_of_mix(QueueDict),
+    _part_of_mix(_small_bytes("64B", 64)),
     _small_bytes("16B", 16),
     _small_bytes("64B", 64),
     _small_bytes("1KiB", KIB),
