@@ -222,6 +222,17 @@ void fipc_copy_note(struct fipc_copy_pace *pace, bool way, uint64_t bytes, uint6
     fipc_store_relaxed(&pace->left, left);
 }
 
+void fipc_copy_note_both(struct fipc_copy_pace *pace, struct fipc_copy_pace *through, bool past,
+                         bool by_library, uint64_t bytes, uint64_t ticks) {
+    bool is_trial = !past && fipc_load_relaxed(&through->tries) != 0;
+
+    /* A trial of the slower way through the caches says nothing of the way past them. */
+    if (!is_trial)
+        fipc_copy_note(pace, past, bytes, ticks);
+    if (!past)
+        fipc_copy_note(through, by_library, bytes, ticks);
+}
+
 void fipc_copy_keep(bool other) {
     for (uint32_t kind = 0; kind < FIPC_COPY_KINDS; kind++)
         for (uint32_t i = 0; i < CLASS_COUNT; i++) {
@@ -268,9 +279,7 @@ void fipc_copy(void *to, const void *from, uint64_t bytes) {
     else
         fipc_copy_lines(to, from, bytes);
     ticks = fipc_ticks() - ticks;
-    fipc_copy_note(pace, past, bytes, ticks);
-    if (!past)
-        fipc_copy_note(through, by_library, bytes, ticks);
+    fipc_copy_note_both(pace, through, past, by_library, bytes, ticks);
 }
 
 bool fipc_copy_is_past(uint64_t bytes) {

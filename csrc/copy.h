@@ -82,6 +82,11 @@ bool fipc_copy_choose(struct fipc_copy_pace *pace, uint64_t bytes);
 /* Notes what a copy has taken. */
 void fipc_copy_note(struct fipc_copy_pace *pace, bool way, uint64_t bytes, uint64_t ticks);
 
+/* The same of a copy into shared memory, which went past the caches or through them by memcpy() or by
+ * lines. */
+void fipc_copy_note_both(struct fipc_copy_pace *pace, struct fipc_copy_pace *through, bool past,
+                         bool by_library, uint64_t bytes, uint64_t ticks);
+
 /* For tests: each size goes that way from now on, both into shared memory and out of it, and no trial
  * is near. */
 void fipc_copy_keep(bool other);

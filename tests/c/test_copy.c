@@ -178,11 +178,30 @@ static void the_way_past_the_caches_is_compared_with_the_faster_one_through_them
         uint64_t ticks = past ? 40000 : library ? 42000 : 100000;
 
         count += past;
-        fipc_copy_note(&pace, past, 1 << 16, ticks);
-        if (!past)
-            fipc_copy_note(&through, library, 1 << 16, ticks);
+        fipc_copy_note_both(&pace, &through, past, library, 1 << 16, ticks);
     }
     CHECK(count > 0 && count < 250);
+}
+
+static void a_trial_of_the_slower_way_through_the_caches_says_nothing_of_the_way_past_them(void) {
+    struct fipc_copy_pace pace = {0}, through = {.kind = FIPC_COPY_LIBRARY_OR_LINES};
+    unsigned tried = 0;
+    uint32_t before;
+
+    for (unsigned i = 0; i < COPIES; i++) {
+        bool past = fipc_copy_choose(&pace, 1 << 16);
+        bool library = !past && fipc_copy_choose(&through, 1 << 16);
+        uint64_t ticks = past ? 60000 : library ? 40000 : 160000;
+
+        before = pace.ticks[0];
+        fipc_copy_note_both(&pace, &through, past, library, 1 << 16, ticks);
+        if (i < COPIES / 2 || past || library)
+            continue;
+        tried++;
+        CHECK_EQ(pace.ticks[0], before);
+    }
+    CHECK(tried > 0);
+    CHECK(!pace.chosen);
 }
 
 /* Past the caches, the first few tell. */
@@ -312,6 +331,7 @@ int main(void) {
     CHECK_RUN(a_hopeless_trial_is_short);
     CHECK_RUN(large_payloads_take_the_faster_way);
     CHECK_RUN(the_way_past_the_caches_is_compared_with_the_faster_one_through_them);
+    CHECK_RUN(a_trial_of_the_slower_way_through_the_caches_says_nothing_of_the_way_past_them);
     CHECK_RUN(a_trial_of_large_payloads_past_the_caches_is_short_if_it_does_not_pay);
     CHECK_RUN(the_faster_way_through_the_caches_is_taken);
     CHECK_RUN(a_receiver_takes_the_faster_way_into_a_large_buffer);
