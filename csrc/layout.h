@@ -267,11 +267,16 @@ struct fipc_block_ref_shm {
 
 /* The first ring: few pages, since each costs whoever enters first 1.6 us. */
 #define FIPC_RING_FIRST_LOG2 13
-/* The ring of steady traffic: half of a small L2 cache. It wraps. */
+/* The ring of steady traffic. It wraps. Between two processes, by its size in KiB, medians of 5
+ * interleaved measurements: messages of 64 bytes 16: 22.0, 32: 21.1, 64: 21.9, 128: 21.6, 256: 20.3
+ * million/s; of 1 KiB 3.7, 3.6, 3.9, 3.8, 3.6; ints 30.9 with all but 256, 30.3. */
 #define FIPC_RING_STEADY_LOG2 16
-/* Larger ones are written once, for a backlog, and given back when drained. */
+/* Larger ones are written once, for a backlog, and given back when drained. A million ints, put and
+ * then drained, took 69 to 70 ms with 256 KiB, 512 KiB, 1, 2 and 4 MiB, and 48.2, 48.9, 50.0, 50.9 and
+ * 52.9 MiB of memory. One of them may be left of a queue that is drained (below). */
 #define FIPC_RING_MAX_LOG2 20
-/* A pipe's ring of steady traffic. */
+/* A pipe's ring of steady traffic. 64 bytes: with 32 KiB 21.4, 64: 22.5, 128: 23.2, 256: 22.9 million/s;
+ * it takes 26 us to make a pipe and close it with all of them. */
 #define FIPC_RING_PIPE_LOG2 17
 /* A pipe's ring once large messages stream through it: larger than an L2 cache, so that both ends
  * find it in the L3 and not in the other's L2. Messages of 1 MiB in C: 1 MiB 23 to 29 GB/s,
