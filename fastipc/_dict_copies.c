@@ -79,11 +79,11 @@ none:
 #if PY_VERSION_HEX < 0x030D0000
 
 /* PyDict_Copy() without what it looks at to find out that it may do just this, and without values:
- * it takes 250 instructions, and this 100. Entry by entry, not with memcpy(): to read from what that
+ * it takes 250 instructions, and this half of that. Entry by entry, not with memcpy(): to read from what that
  * has just written in wide stores took 7 ns of the 108 that a get() of five keys did. */
 static PyObject *copy_template(PyObject *template) {
     const PyDictKeysObject *source = ((PyDictObject *)template)->ma_keys;
-    const PyDictUnicodeEntry *from = DK_UNICODE_ENTRIES(source);
+    const PyDictUnicodeEntry *from = DK_UNICODE_ENTRIES(source), *end;
     Py_ssize_t count = source->dk_nentries;
     size_t front = (size_t)((const char *)from - (const char *)source);
     size_t room = (size_t)(count + source->dk_usable) * sizeof(*from);
@@ -101,10 +101,12 @@ static PyObject *copy_template(PyObject *template) {
     keys->dk_refcnt = 1;
     keys->dk_version = 0;
     to = DK_UNICODE_ENTRIES(keys);
-    for (Py_ssize_t i = 0; i < count + source->dk_usable; i++) {
-        to[i].me_key = i < count ? Py_NewRef(from[i].me_key) : NULL;
-        to[i].me_value = NULL;
+    for (end = from + count; from < end; from++, to++) {
+        to->me_key = Py_NewRef(from->me_key);
+        to->me_value = NULL;
     }
+    for (end += source->dk_usable; from < end; from++, to++)
+        to->me_key = to->me_value = NULL;
     /* The empty keys that all new dicts have: they are counted, but never freed. */
     ((PyDictObject *)copy)->ma_keys = keys;
     ((PyDictObject *)copy)->ma_used = count;
