@@ -79,10 +79,11 @@ none:
 #if PY_VERSION_HEX < 0x030D0000
 
 /* PyDict_Copy() without what it looks at to find out that it may do just this, and without values:
- * it takes 250 instructions, and this half of that. Entry by entry, not with memcpy(): to read from what that
- * has just written in wide stores took 7 ns of the 108 that a get() of five keys did. */
+ * it takes 250 instructions, and this half of that. Entry by entry, not with memcpy(), and without a
+ * None in each that is counted and given up again: a get() of five keys took 84 ns in the place of
+ * 108, of which 7 were the wait for what memcpy() had just written in wide stores. */
 static PyObject *copy_template(PyObject *template) {
-    const PyDictKeysObject *source = ((PyDictObject *)template)->ma_keys;
+    PyDictKeysObject *source = ((PyDictObject *)template)->ma_keys;
     const PyDictUnicodeEntry *from = DK_UNICODE_ENTRIES(source), *end;
     Py_ssize_t count = source->dk_nentries;
     size_t front = (size_t)((const char *)from - (const char *)source);

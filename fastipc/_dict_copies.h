@@ -23,8 +23,9 @@ PyObject *fastipc_dict_template(PyObject *dict);
 
 /* A copy of a template, and in *entries its entries, in the order of the keys: to be given their
  * values before anybody else sees the dict, or to be dropped with it. What stands there as a value
- * is NULL, or an immortal None; neither is to be given up. The collector does not track it: whoever puts something in that it tracks calls
- * PyObject_GC_Track(). NULL with an exception: MemoryError. */
+ * is NULL, or an immortal None; neither is to be given up. The collector does not track the dict:
+ * whoever puts something in that it tracks calls PyObject_GC_Track(). NULL with an exception:
+ * MemoryError. */
 PyObject *fastipc_dict_copy(PyObject *template, struct fastipc_dict_entry **entries);
 
 #endif

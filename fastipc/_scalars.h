@@ -50,7 +50,8 @@ static inline PyObject *fastipc_int_make(int32_t value) {
         made = PyObject_Malloc(sizeof(*made));
         if (made == NULL)
             return PyErr_NoMemory();
-        Py_SET_REFCNT((PyObject *)made, 1);
+        /* Not Py_SET_REFCNT(), which from 3.12 on looks first whether the object is immortal. */
+        ((PyObject *)made)->ob_refcnt = 1;
         Py_SET_TYPE((PyObject *)made, &PyLong_Type);
 #if PY_VERSION_HEX >= 0x030C0000
         made->long_value.lv_tag = 1 << 3 | (value < 0 ? 2 : 0);
@@ -73,7 +74,7 @@ static inline PyObject *fastipc_ascii_new(Py_ssize_t size) {
 
     if (made == NULL)
         return PyErr_NoMemory();
-    Py_SET_REFCNT((PyObject *)made, 1);
+    ((PyObject *)made)->ob_refcnt = 1;
     Py_SET_TYPE((PyObject *)made, &PyUnicode_Type);
     made->length = size;
     made->hash = -1;

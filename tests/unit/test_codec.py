@@ -20,6 +20,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 import fastipc
 from fastipc import _core
+from tests.support import run_script
 
 CODED, BYTES, ASCII = 3, 4, 5  # the tags of _codec.h that a damaged message may have here
 OFTEN = settings(
@@ -297,6 +298,11 @@ IN_PLACE = ["ab", "a key", "x" * 300, 257, -257, 2**30 - 1, 1 - 2**30]
 @pytest.mark.parametrize("due", IN_PLACE, ids=lambda due: f"{type(due).__name__}-{due!s:.9}")
 def test_what_is_made_in_place_is_as_the_interpreter_makes_it(due):
     """Sizes, counts and hashes too, which no comparison looks at."""
+    check_made_in_place(due)
+
+
+def check_made_in_place(due):
+    """Checks what test_codec's process, or another one, gets for an int or a str."""
     due = int(str(due)) if isinstance(due, int) else "".join(list(due))
     (made,) = _core.debug_decode(*_core.debug_encode((due,)))
     assert made is not due
@@ -307,6 +313,19 @@ def test_what_is_made_in_place_is_as_the_interpreter_makes_it(due):
     assert {due: 1}[made] == 1
     assert repr(made) == repr(due)
     assert made * 2 == due * 2
+
+
+@pytest.mark.parametrize("allocator", ["debug", "malloc"])
+def test_nothing_that_memory_held_before_is_left_in_what_is_made_in_place(allocator):
+    """A reference count with a part of the allocator's pattern was that of an immortal object."""
+    script = (
+        "from tests.unit.test_codec import IN_PLACE, check_made_in_place\n"
+        "for _ in range(100):\n"
+        "    for due in IN_PLACE:\n"
+        "        check_made_in_place(due)\n"
+    )
+    code, _, err = run_script(script, prefix=["env", f"PYTHONMALLOC={allocator}"])
+    assert code == 0, err
 
 
 @pytest.mark.parametrize("pattern", [0x7FF8000000000000, 0xFFF8000000000001, 0x7FF0000000000001])
