@@ -283,24 +283,37 @@ static uint64_t warm_max_bytes(void) {
     return known;
 }
 
+/* What was given away lately and has not been asked about yet. */
+static uint64_t lately_given_back(struct fipc_arena_shm *arena) {
+    uint64_t given_back = fipc_load_relaxed(&arena->given_back);
+    uint64_t ago_ns;
+
+    if (given_back == 0)
+        return 0;
+    /* Unsigned: a time that was damaged is long ago. */
+    ago_ns = (uint64_t)fipc_os_coarse_now_ns() - (uint64_t)fipc_load_relaxed(&arena->given_ns);
+    if (!fipc_cas64_relaxed(&arena->given_back, given_back, 0) || ago_ns > TRIM_REST_NS)
+        return 0;
+    return given_back;
+}
+
 /* A block is wanted back whose memory was given away: keep so much more next time, and what else has
  * been given away until now. */
 static void want_warm(struct fipc_segment *segment, const struct fipc_block *block,
                       uint64_t wanted) {
     struct fipc_arena_shm *arena = segment->arena;
-    uint64_t warm_bytes, given_back, most;
+    uint64_t warm_bytes, given_back, most = warm_max_bytes();
 
     if ((fipc_load_relaxed(&block->shm->populated) & ~FIPC_BLOCK_LOW_MASK) >= wanted)
         return;
     warm_bytes = fipc_load_relaxed(&arena->warm_bytes);
-    given_back = fipc_load_relaxed(&arena->given_back);
-    most = warm_max_bytes();
+    given_back = lately_given_back(arena);
     if (warm_bytes > most || wanted > most - warm_bytes)
         return;
     if (wanted < given_back)
         wanted = given_back < most - warm_bytes ? given_back : most - warm_bytes;
-    fipc_fetch_add_relaxed(&arena->warm_bytes, wanted);
-    fipc_store_relaxed(&arena->given_back, 0);
+    /* Others who want something back at this moment are heard the next time. */
+    (void)fipc_cas64_relaxed(&arena->warm_bytes, warm_bytes, warm_bytes + wanted);
 }
 
 /* Memory behind `size` bytes from `offset` on; if there is none left, that of free blocks
@@ -447,6 +460,7 @@ void fipc_block_release(struct fipc_segment *segment, const struct fipc_block *b
         fipc_store_relaxed(&shm->populated, 0); /* step block-punch */
         (void)fipc_os_punch(segment->fd, place & ~FIPC_BLOCK_LOW_MASK, populated);
         fipc_fetch_add_relaxed(&arena->given_back, populated);
+        fipc_store_relaxed(&arena->given_ns, fipc_os_coarse_now_ns());
         populated = 0;
     }
     /* Without an ordinal before it is without a kind: nobody takes it for a record's. */

@@ -47,9 +47,9 @@ FIPC_ALWAYS_INLINE struct fipc_group_shm *fipc_block_group(const struct fipc_blo
 }
 
 /* Asks for the lines that are written when this block is given back, or the next one of its size is
- * taken, besides the descriptors: the other side has written to them meanwhile. With that, and what
- * fipc_queue_try_put_block() asks for, 16 KiB took 1.48 us in the place of 1.68 where the two CPUs were
- * far apart, and 0.82 in the place of 0.85 where they were near. */
+ * taken, besides the descriptors: the other side has written to them meanwhile. With that, and
+ * what fipc_queue_try_put_block() asks for, 16 KiB took 1.48 us in the place of 1.68 where the two
+ * CPUs were far apart, and 0.82 in the place of 0.85 where they were near. */
 FIPC_ALWAYS_INLINE void fipc_block_expect(const struct fipc_segment *segment,
                                           const struct fipc_block *block) {
     fipc_prefetch_write(fipc_block_group(block)->free_hint);

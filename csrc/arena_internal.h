@@ -43,6 +43,10 @@ FIPC_ALWAYS_INLINE uint32_t *fipc_class_tail(const struct fipc_segment *segment,
     return &segment->arena->tail[size_class - FIPC_CLASS_MIN];
 }
 
+/* Memory of free blocks goes back once nothing travelled in blocks for so long; what was given away
+ * longer ago is not wanted back soon. */
+#define TRIM_REST_NS (500 * FIPC_NS_PER_MS)
+
 /* Hint: says that trimming is worth a look. */
 FIPC_ALWAYS_INLINE void fipc_arena_note_free(const struct fipc_segment *segment,
                                              uint64_t free_bytes) {

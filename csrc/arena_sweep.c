@@ -4,9 +4,6 @@
 #include "lock.h"
 #include "slots.h"
 
-/* Memory of free blocks goes back once nothing travelled in blocks for so long. */
-#define TRIM_REST_NS (500 * FIPC_NS_PER_MS)
-
 /* ---- who owns a block ---- */
 
 /* The first position of the ring that the get side reads. */

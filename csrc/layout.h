@@ -188,7 +188,8 @@ struct fipc_arena_shm {
     uint32_t groups_retired; /* hint: groups whose page was given back */
     uint64_t warm_bytes;     /* hint: memory of free blocks that was wanted back lately */
     uint64_t given_back;     /* hint: memory of blocks set free that was given away meanwhile */
-    uint64_t spare[5];
+    int64_t given_ns;        /* hint: when some of it was given away last */
+    uint64_t spare[4];
     struct fipc_class_shm classes[FIPC_CLASS_COUNT]; /* from FIPC_CLASS_MIN on */
     uint32_t tail[FIPC_CLASS_COUNT]; /* of each class, its last group + 1; arena lock */
 };

@@ -153,17 +153,31 @@ static void all_that_was_given_away_is_kept_once_some_of_it_is_wanted_back(void)
     fipc_block_release(segment, &block[0]);
     fipc_block_release(segment, &block[4]);
     CHECK_EQ(census_of(segment).free_populated, 3 << 20);
-    /* Nor what was given away before a rest; and never more than the most. */
+    /* Nor what was given away before a rest, whether somebody noticed that or not. */
+    CHECK_EQ(fipc_load_relaxed(&segment->arena->given_back), 0);
+    fipc_store_relaxed(&segment->arena->given_back, UINT64_MAX);
     fipc_arena_trim_now(segment);
     one = alloc(segment, 1 << 20);
     CHECK_EQ(fipc_load_relaxed(warm_bytes), 1 << 20);
     fipc_block_release(segment, &one);
     fipc_arena_trim_now(segment);
     fipc_store_relaxed(&segment->arena->given_back, UINT64_MAX);
+    fipc_store_relaxed(&segment->arena->given_ns, fipc_os_coarse_now_ns() - 1000 * FIPC_NS_PER_MS);
+    one = alloc(segment, 1 << 20);
+    CHECK_EQ(fipc_load_relaxed(warm_bytes), 1 << 20);
+    CHECK_EQ(fipc_load_relaxed(&segment->arena->given_back), 0);
+    fipc_block_release(segment, &one);
+    fipc_arena_trim_now(segment);
+    /* And never more than the most. */
+    fipc_store_relaxed(&segment->arena->given_back, UINT64_MAX);
+    fipc_store_relaxed(&segment->arena->given_ns, fipc_os_coarse_now_ns());
     one = alloc(segment, 1 << 20);
     most = fipc_load_relaxed(warm_bytes);
     CHECK(most > 5 << 20 && most <= FIPC_WARM_MAX_BYTES);
+    block[0] = alloc(segment, 1 << 20);
+    CHECK_EQ(fipc_load_relaxed(warm_bytes), most);
     fipc_block_release(segment, &one);
+    fipc_block_release(segment, &block[0]);
     drop_segment(segment);
 }
 
