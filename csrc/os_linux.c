@@ -315,6 +315,17 @@ int fipc_os_peek(int fd, uint64_t offset, void *data, uint64_t size) {
     return (uint64_t)got == size ? 0 : -EIO;
 }
 
+static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+void fipc_os_huge(void *data, uint64_t bytes) {
+    uint64_t head = -(uintptr_t)data & (page_size() - 1);
+
+    if (bytes < FIPC_HUGE_BYTES)
+        return;
+    (void)madvise((uint8_t *)data + head, (size_t)((bytes - head) & ~(page_size() - 1)),
+                  MADV_HUGEPAGE);
+}
+
 int fipc_os_punch(int fd, uint64_t offset, uint64_t size) {
     int rc;
 
@@ -403,8 +414,6 @@ int fipc_os_byte_is_locked(int fd, int64_t pos) {
         return -errno;
     return lock.l_type != F_UNLCK;
 }
-
-static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 uint64_t fipc_os_memory_bytes(void) {
     long pages = sysconf(_SC_PHYS_PAGES);

@@ -58,6 +58,7 @@ cdef extern from "Python.h":
 
 cdef extern from "os.h" nogil:
     int64_t fipc_os_now_ns()
+    void fipc_os_huge(void *data, uint64_t bytes)
     int fipc_os_memfd_stat(int fd, uint64_t *inode, uint64_t *length, bint *sealed)
     int64_t fipc_os_allocated_bytes(int fd)
     int64_t FIPC_FOREVER

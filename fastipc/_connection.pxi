@@ -368,6 +368,7 @@ cdef class ConnectionBase:
             with nogil:
                 fipc_conn_recv_keep(self.conn, NULL, state)
             raise
+        fipc_os_huge(PyBytes_AS_STRING(data), state.size)
         if self.fill(PyBytes_AS_STRING(data), state):
             return data
         return GIVEN_UP

@@ -68,6 +68,7 @@ cdef bytes copy_out(const void *data, uint64_t size):
         return PyBytes_FromStringAndSize(<const char *>data, size)
     result = PyBytes_FromStringAndSize(NULL, size)
     at = PyBytes_AS_STRING(result)
+    fipc_os_huge(at, size)
     if size <= COPY_WITHOUT_GIL:
         fipc_copy_out(at, data, size, size)
     else:
@@ -80,6 +81,7 @@ cdef object copy_out_ascii(const void *data, uint64_t size):
     """A str with the `size` characters at `data`."""
     cdef object result = PyUnicode_New(size, 127)
     cdef void *at = <void *>fastipc_ascii_data(result)
+    fipc_os_huge(at, size)
     if size <= COPY_WITHOUT_GIL:
         fipc_copy_out(at, data, size, size)
     else:

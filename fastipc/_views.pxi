@@ -146,6 +146,7 @@ cdef object copy_of(View view):
     result = PyByteArray_FromStringAndSize(NULL, 0)
     PyByteArray_Resize(result, view.size_bytes)
     at = PyByteArray_AS_STRING(result)
+    fipc_os_huge(at, view.size_bytes)
     if view.size_bytes <= COPY_WITHOUT_GIL:
         fipc_copy_out(at, view.at, view.size_bytes, view.size_bytes)
     else:
