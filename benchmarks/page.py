@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import growth, report
 from benchmarks.report import Outcome, moves_arrays
-from benchmarks.rows import chosen
+from benchmarks.rows import MIX_PARTS, ROWS, chosen
 from fastipc._bench import environment, plot, results as kept_results
 from fastipc._bench.cases import CASES
 from fastipc._bench.results import Results, best_other, better, shown
@@ -164,8 +164,10 @@ def table(results: Results, kept: dict[str, Any], candidate: str) -> str:
         f"| case | unit | {candidate} | multiprocessing | | best other | |",
         "| --- | --- | ---: | ---: | ---: | --- | ---: |",
     ]
+    # Parts of a mixture tell nothing by themselves.
+    parts = set(MIX_PARTS) - {row.case for row in ROWS}
     for case in results.rounds:
-        if case in CASES:
+        if case in CASES and case not in parts:
             lines.append(_line(results, case, candidate))
             lines += [
                 _line(results, case, candidate, key)
