@@ -156,7 +156,7 @@ NO_DECODERS = {
     ),
     **dict.fromkeys(
         ("csrc/atomics.h", "csrc/base.h", "csrc/copy.c", "csrc/os_linux.c", "csrc/os_room.c",
-         "fastipc/_dict_copies.c", "fastipc/_lists.h", "fastipc/_reducers.c"),
+         "fastipc/_dict_copies.c", "fastipc/_lists.h", "fastipc/_reducers.c", "fastipc/_scalars.h"),
         LOCAL,
     ),
     **dict.fromkeys(
