@@ -318,12 +318,13 @@ int fipc_os_peek(int fd, uint64_t offset, void *data, uint64_t size) {
 static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 void fipc_os_huge(void *data, uint64_t bytes) {
-    uint64_t head = -(uintptr_t)data & (page_size() - 1);
+    uint64_t page, head;
 
-    if (bytes < FIPC_HUGE_BYTES)
+    if (fipc_likely(bytes < FIPC_HUGE_BYTES))
         return;
-    (void)madvise((uint8_t *)data + head, (size_t)((bytes - head) & ~(page_size() - 1)),
-                  MADV_HUGEPAGE);
+    page = page_size();
+    head = -(uintptr_t)data & (page - 1);
+    (void)madvise((uint8_t *)data + head, (size_t)((bytes - head) & ~(page - 1)), MADV_HUGEPAGE);
 }
 
 int fipc_os_punch(int fd, uint64_t offset, uint64_t size) {
