@@ -4,6 +4,7 @@ changed: they print the same on both implementations, under each start method.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -74,6 +75,11 @@ runpy.run_path(sys.argv[2], run_name="__main__")
 """
 
 
+# In every interpreter that a run starts. Unbuffered, print() writes a line and its end in two
+# calls, and a line of another process may come between them.
+WHOLE_LINES = "import sys\nsys.stdout.reconfigure(line_buffering=True)\n"
+
+
 def text_of(program, implementation):
     """The program with only the import changed."""
     text = (PROGRAMS / f"{program}.py").read_text("utf-8")
@@ -92,13 +98,20 @@ class Run:
         script = folder / f"{program.name}_{implementation}_{start_method}.py"
         script.write_text(text_of(program.name, implementation), "utf-8")
         self.output = script.with_suffix(".out")
+        environment = script_environment()
+        path = f"{folder}{os.pathsep}{environment['PYTHONPATH']}"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", RUN, start_method, str(script)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={**script_environment(), "PYTHONIOENCODING": "utf-8"},
+                env={
+                    **environment,
+                    "PYTHONPATH": path,
+                    "PYTHONUNBUFFERED": "",
+                    "PYTHONIOENCODING": "utf-8",
+                },
             )
 
     def printed(self):
@@ -119,6 +132,7 @@ class Run:
 def runs(request, tmp_path_factory):
     """One program, started on everything at once, because the programs mostly sleep."""
     folder = tmp_path_factory.mktemp(request.param.name)
+    (folder / "sitecustomize.py").write_text(WHOLE_LINES, "utf-8")
     started = {
         (implementation, method): Run(folder, request.param, implementation, method)
         for implementation in ("multiprocessing", "fastipc")
